@@ -1,0 +1,1 @@
+"""Typed configuration. Imports nothing of the other rooms."""

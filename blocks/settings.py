@@ -1,0 +1,53 @@
+"""The one settings class. Environment variables win; what `make up` wrote under the home comes next."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SERVICE_ENV = "service/service.env"
+"""Below the home: how this service is reached (database, Prefect), written by `make up` with mode 0600."""
+
+
+class Settings(BaseSettings):
+    """Every field is an environment variable with the prefix ``TMUX_BUILDER_``."""
+
+    model_config = SettingsConfigDict(env_prefix="TMUX_BUILDER_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path("~/.tmux-builder"), description="Folder that holds all state.")
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the registry. Empty: SQLite under the home, for one process."
+    )
+    store: str = Field("", description="fsspec URL of the archive (s3://…, abfs://…). Empty: a folder under the home.")
+    sandbox: Literal["bwrap", "unsafe-none"] = Field(
+        "bwrap", description="How the agent and its tests are confined. unsafe-none: not at all."
+    )
+    sites_port: int = Field(8401, ge=1, le=65535, description="Loopback port that local sites are served on.")
+    web_port: int = Field(8400, ge=1, le=65535, description="Loopback port of the web front.")
+    phase_deadline_s: float = Field(1800, gt=0, description="How long an agent may take for one phase, in seconds.")
+    suite_deadline_s: float = Field(120, gt=0, description="How long a generated test suite may run, in seconds.")
+    health_deadline_s: float = Field(60, gt=0, description="How long a site may take to become healthy, in seconds.")
+    browser: Path | None = Field(None, description="Chromium to use. Empty: Playwright's own, else one on PATH.")
+
+    @property
+    def registry_url(self) -> str:
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home / 'registry.db'}"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.home / "store")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    The home decides which ``service.env`` is read, so it is looked up first.
+    """
+    home = Path(os.environ.get("TMUX_BUILDER_HOME") or "~/.tmux-builder").expanduser().absolute()
+    return Settings(_env_file=home / SERVICE_ENV, home=home)

@@ -1,0 +1,1 @@
+"""Ways in: the service, its registration with Prefect, the dispatcher, the demo."""

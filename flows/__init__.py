@@ -1,0 +1,1 @@
+"""What happens, in order. One flow a file; no I/O here."""

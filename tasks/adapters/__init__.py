@@ -1,0 +1,1 @@
+"""The only code that touches tmux, disks, browsers, networks and databases. Knows nothing of Prefect."""

@@ -1,0 +1,1 @@
+"""Coding programs that live in a tmux pane."""

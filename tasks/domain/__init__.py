@@ -1,0 +1,1 @@
+"""Nouns, rules, Protocols and errors. Standard library and pydantic only; no I/O."""

@@ -1,0 +1,88 @@
+"""What the pipeline asks of a coding agent, and how its answers are read. Pure: texts in, verdicts out."""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+INSTRUCTION = "Read and execute the prompt in prompts/current.txt"
+"""The one line that is ever typed into an agent's pane. User text travels in files that such a line names."""
+
+STATUS_LIMIT_BYTES = 64 * 1024
+"""A status file that is longer is not read: no agent has that much to signal."""
+
+
+class Phase(StrEnum):
+    """What the agent is asked for; the value is the word in its completion signal."""
+
+    PLANNING = "planning"
+    CODING = "coding"
+    TEST_GENERATION = "test_generation"
+    VERIFICATION = "verification"
+
+
+class Agent(Protocol):
+    """One coding program in one terminal, for one execution.
+
+    `ask` delivers the prompt and returns when the phase is done: its signal was written *since this prompt*, the
+    agent's turn has ended, the process lives, and ``complaint_about_outputs`` has no complaint. It raises
+    AgentNotReady, AgentCrashed, AgentSilent, WrongPhase or OutputsMissing, and nothing else of its own.
+    Asking for a phase whose prompt was already delivered to a living session waits for it and does not repeat it.
+    Every method blocks; call them from a thread.
+    """
+
+    def start(self) -> None:
+        """Bring the session up, or adopt the one that lives. Returns when it takes prompts."""
+
+    def ask(
+        self, phase: Phase, prompt: str, complaint_about_outputs: Callable[[], str | None], deadline_s: float
+    ) -> None: ...
+
+    def screen(self, lines: int = 100) -> list[str]:
+        """The pane's last lines, without escape sequences; empty when there is no pane."""
+
+    def stop(self) -> None:
+        """End the session and every process in it. Safe to call when there is none."""
+
+
+_SIGNAL = re.compile(r"PHASE_COMPLETE:[ \t]*(?P<phase>[a-z_]{1,32})[ \t]*")
+
+
+def signalled_phases(status: bytes) -> list[str]:
+    """The phases named by whole lines of a status file, in order; a line still being written does not count.
+
+    >>> signalled_phases(b"half done\\nPHASE_COMPLETE: planning\\r\\nPHASE_COMPLETE: cod")
+    ['planning']
+    """
+    whole, _, _half = status.rpartition(b"\n")
+    lines = (line.rstrip(b"\r").decode("utf-8", "replace") for line in whole.split(b"\n"))
+    return [match["phase"] for line in lines if (match := _SIGNAL.fullmatch(line))]
+
+
+class Turn(StrEnum):
+    """Where the agent is, as its own events tell. Forgeable from inside: good for progress, never for a gate."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    WORKING = "working"
+    ENDED = "ended"
+
+
+def turn_after(event_names: list[str]) -> Turn:
+    """Fold the names of an agent's hook events, oldest first.
+
+    The names are Claude Code's (https://docs.claude.com/en/docs/claude-code/hooks); the offline agent writes the same.
+
+    >>> turn_after(["SessionStart", "UserPromptSubmit", "Stop", "UserPromptSubmit"])
+    <Turn.WORKING: 'working'>
+    """
+    turn = Turn.STARTING
+    for name in event_names:
+        match name:
+            case "SessionStart" | "Stop" | "StopFailure":
+                turn = Turn.IDLE
+            case "UserPromptSubmit":
+                turn = Turn.WORKING
+            case "SessionEnd":
+                turn = Turn.ENDED
+    return turn

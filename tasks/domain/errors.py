@@ -1,0 +1,231 @@
+"""Everything that can stop a run, and what to do about it.
+
+BuilderError
+├── RequestRefused        a field of the request is not acceptable
+├── UnknownExecution      no execution has this id
+├── DeliveryConflict      the same delivery key came with another body
+├── AgentError
+│   ├── AgentNotReady     the agent's session did not start
+│   ├── AgentCrashed      the agent's process ended inside a phase
+│   ├── AgentSilent       the phase's deadline passed without its signal
+│   ├── WrongPhase        the agent signalled another phase
+│   └── OutputsMissing    the agent signalled, but what it should have written is not there
+├── SourceRefused         the source folder holds something that must not be published
+├── HostingError          the host refused the release
+├── SiteBusy              another run holds the site's lease
+├── NotHealthy            published, but the site does not serve this release
+├── CheckFailed           a gating check of ours is red
+├── BrowserError          the browser could not do its work
+└── SandboxUnavailable    this machine cannot confine the agent
+
+Arguments stay positional and go to ``super()``: Prefect pickles exceptions between processes.
+Every message says what was expected, what was found, and the next move.
+"""
+
+from collections.abc import Sequence
+
+
+class BuilderError(Exception):
+    """Catch this to catch every failure that the pipeline names itself."""
+
+    #: True where the same call may succeed a little later without anybody changing anything.
+    transient = False
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether repeating the same call may help: the one retry rule of all steps.
+
+    Connection trouble counts as transient, whoever raised it.
+    """
+    if isinstance(error, BuilderError):
+        return error.transient
+    return isinstance(error, ConnectionError | TimeoutError)
+
+
+class RequestRefused(BuilderError):
+    """``field``, what was found there, and what is allowed."""
+
+    def __init__(self, field: str, found: str, allowed: str) -> None:
+        super().__init__(field, found, allowed)
+        self.field, self.found, self.allowed = field, found, allowed
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.found}; allowed: {self.allowed}"
+
+
+class UnknownExecution(BuilderError):
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = execution_id
+
+    def __str__(self) -> str:
+        return (
+            f"execution_id: no execution is called {self.execution_id!r}; "
+            "copy it from the tags of a full-build run, it looks like a1b2c3d4_sess20260124143022"
+        )
+
+
+class DeliveryConflict(BuilderError):
+    def __init__(self, delivery_key: str) -> None:
+        super().__init__(delivery_key)
+        self.delivery_key = delivery_key
+
+    def __str__(self) -> str:
+        return (
+            f"delivery {self.delivery_key!r} was accepted before with another body; send a new request under a new key"
+        )
+
+
+class AgentError(BuilderError):
+    """The coding agent did not do what was asked."""
+
+
+class AgentNotReady(AgentError):
+    """No prompt was taken: ``complaint`` says what was seen instead."""
+
+    def __init__(self, attach: str, waited_s: float, complaint: str) -> None:
+        super().__init__(attach, waited_s, complaint)
+        self.attach, self.waited_s, self.complaint = attach, waited_s, complaint
+
+    def __str__(self) -> str:
+        return f"the agent was not ready after {self.waited_s:.0f} s: {self.complaint}; look with: {self.attach}"
+
+
+class AgentCrashed(AgentError):
+    """The process ended in the middle of a phase. ``last_lines`` is its screen, oldest line first."""
+
+    def __init__(self, phase: str, exit_code: int | None, last_lines: Sequence[str]) -> None:
+        super().__init__(phase, exit_code, tuple(last_lines))
+        self.phase, self.exit_code, self.last_lines = phase, exit_code, tuple(last_lines)
+
+    def __str__(self) -> str:
+        code = "unknown" if self.exit_code is None else self.exit_code
+        tail = " | ".join(line for line in self.last_lines[-5:] if line.strip()) or "(empty)"
+        return (
+            f"the agent ended during {self.phase} (exit code {code}); its last lines: {tail}; "
+            "run the build again once the cause is mended"
+        )
+
+
+class AgentSilent(AgentError):
+    def __init__(self, phase: str, waited_s: float, last_line: str, attach: str) -> None:
+        super().__init__(phase, waited_s, last_line, attach)
+        self.phase, self.waited_s, self.last_line, self.attach = phase, waited_s, last_line, attach
+
+    def __str__(self) -> str:
+        return (
+            f"the agent did not signal PHASE_COMPLETE: {self.phase} in {self.waited_s:.0f} s "
+            f"(last line: {self.last_line!r}); look with: {self.attach}"
+        )
+
+
+class WrongPhase(AgentError):
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(expected, found)
+        self.expected, self.found = expected, found
+
+    def __str__(self) -> str:
+        return (
+            f"the agent signalled PHASE_COMPLETE: {self.found} while {self.expected} was asked for; "
+            "read prompts/current.txt and output/status.txt in the workspace, then run the build again"
+        )
+
+
+class OutputsMissing(AgentError):
+    def __init__(self, phase: str, complaint: str) -> None:
+        super().__init__(phase, complaint)
+        self.phase, self.complaint = phase, complaint
+
+    def __str__(self) -> str:
+        return (
+            f"the agent signalled {self.phase} as complete, but {self.complaint}; "
+            "read its screen in the run's log, then run the build again"
+        )
+
+
+class SourceRefused(BuilderError):
+    """``path`` is relative to the source folder; ``reason`` names the rule and its limit."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"source/{self.path}: {self.reason}; nothing was published, the site is as it was"
+
+
+class HostingError(BuilderError):
+    """``host`` is the block's name; ``transient`` as the provider's answer allows."""
+
+    def __init__(self, host: str, complaint: str, next_move: str, transient: bool = False) -> None:
+        super().__init__(host, complaint, next_move, transient)
+        self.host, self.complaint, self.next_move = host, complaint, next_move
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.complaint}; {self.next_move}"
+
+
+class SiteBusy(BuilderError):
+    """Another run writes this site. Transient: it ends."""
+
+    transient = True
+
+    def __init__(self, site: str, owner: str, since: str) -> None:
+        super().__init__(site, owner, since)
+        self.site, self.owner, self.since = site, owner, since
+
+    def __str__(self) -> str:
+        return (
+            f"site {self.site} is being written by {self.owner} since {self.since}; "
+            "wait for that run or cancel it, then start this one again"
+        )
+
+
+class NotHealthy(BuilderError):
+    def __init__(self, url: str, waited_s: float, complaint: str) -> None:
+        super().__init__(url, waited_s, complaint)
+        self.url, self.waited_s, self.complaint = url, waited_s, complaint
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} was not healthy after {self.waited_s:.0f} s: {self.complaint}; "
+            "open the URL, then start redeploy/on-demand with this execution's id"
+        )
+
+
+class CheckFailed(BuilderError):
+    """One of our own gates is red. ``findings`` are sentences, worst first."""
+
+    def __init__(self, check: str, findings: Sequence[str]) -> None:
+        super().__init__(check, tuple(findings))
+        self.check, self.findings = check, tuple(findings)
+
+    def __str__(self) -> str:
+        shown = "; ".join(self.findings[:3])
+        more = f" (and {len(self.findings) - 3} more)" if len(self.findings) > 3 else ""
+        return (
+            f"{self.check}: {shown}{more}; mend source/ in the workspace, "
+            "then start redeploy/on-demand with this execution's id"
+        )
+
+
+class BrowserError(BuilderError):
+    def __init__(self, doing: str, complaint: str) -> None:
+        super().__init__(doing, complaint)
+        self.doing, self.complaint = doing, complaint
+
+    def __str__(self) -> str:
+        return f"the browser failed while {self.doing}: {self.complaint}; try: make demo (it checks the browser first)"
+
+
+class SandboxUnavailable(BuilderError):
+    def __init__(self, complaint: str) -> None:
+        super().__init__(complaint)
+        self.complaint = complaint
+
+    def __str__(self) -> str:
+        return (
+            f"the agent cannot be confined on this machine: {self.complaint}; install bubblewrap and allow "
+            "user namespaces, or set TMUX_BUILDER_SANDBOX=unsafe-none where nobody but you sends requests"
+        )
