@@ -13,7 +13,10 @@ from tasks.domain.agent import STATUS_LIMIT_BYTES
 AGENT_WRITABLE = ("output", "source", "deployment/tests")
 """The folders that the agent's sandbox may write to; the rest of the workspace is read-only there."""
 
-_FOLDERS = ("prompts", "docs", "output", "source", "releases", "deployment/tests", "deployment/screenshots")
+_FOLDERS = (
+    *("prompts", "docs", "output", "source", "releases"),
+    *("deployment", "deployment/tests", "deployment/screenshots"),
+)
 
 
 def write_atomic(path: Path, data: str | bytes, mode: int = 0o600) -> None:
@@ -51,11 +54,15 @@ def read_bounded(path: Path, limit: int) -> bytes | None:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        data = file.read(limit + 1)
-    return data if len(data) <= limit else None
+        data = bytearray()
+        while len(data) <= limit and (chunk := os.read(handle, limit + 1 - len(data))):
+            data += chunk
+    finally:
+        os.close(handle)
+    return bytes(data) if len(data) <= limit else None
 
 
 class Workspace:
@@ -70,9 +77,8 @@ class Workspace:
 
     def lay_out(self) -> None:
         """Create every folder; what is there already stays."""
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in _FOLDERS:
-            (self.root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.root.parent.parent, self.root.parent, self.root, *map(self.root.joinpath, _FOLDERS)):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def source(self) -> Path:

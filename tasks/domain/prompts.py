@@ -28,10 +28,10 @@ it will be met. Use the plan-validation skill on it. Do not write code yet: stop
 {_signal(Phase.PLANNING)}"""
 
 
-def coding(site_type: str) -> str:
+def coding(site_type: str, plan_path: str) -> str:
     """Step 5."""
     return f"""\
-The plan in output/plan.md is accepted. Write the whole {site_type} site to source/, following
+The plan in {plan_path} is accepted. Write the whole {site_type} site to source/, following
 docs/PROJECT_GUIDELINES.md. source/index.html is the front page.
 
 {_signal(Phase.CODING)}"""

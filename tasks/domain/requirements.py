@@ -5,6 +5,8 @@ import unicodedata
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.domain.markdown import cell, quoted
+
 MAX_ITEMS = 40
 
 
@@ -91,23 +93,7 @@ def _acceptance(text: str) -> tuple[str, ...]:
 def as_markdown(requirements: Requirements) -> str:
     """``requirements.md``. The request's words are quoted, so that they cannot pose as headings or instructions."""
     lines = ["# Requirements", "", "The request, word for word:", ""]
-    lines += [f"> {line}" if line else ">" for line in map(plain, requirements.text.splitlines())]
+    lines += [quoted(requirements.text)]
     lines += ["", "| id | requirement | done when |", "|---|---|---|"]
     lines += [f"| {item.id} | {cell(item.text)} | {cell(' '.join(item.acceptance))} |" for item in requirements.items]
     return "\n".join(lines) + "\n"
-
-
-def plain(text: str) -> str:
-    """Markdown that shows ``text`` as it is, whatever it holds; raw HTML included.
-
-    >>> plain("<b>*hi*</b> [x](javascript:1)")
-    '&lt;b&gt;\\\\*hi\\\\*&lt;/b&gt; \\\\[x\\\\]\\\\(javascript:1\\\\)'
-    """
-    text = "".join(character for character in text if character == "\t" or character.isprintable())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", text)
-
-
-def cell(text: str) -> str:
-    """`plain`, on one line, for a table."""
-    return plain(" ".join(text.split()))
