@@ -131,7 +131,10 @@ class Workspace:
         """
         folder = os.open(self.status.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.rename("status.txt", "status.previous.txt", src_dir_fd=folder, dst_dir_fd=folder)
+            try:
+                os.rename("status.txt", "status.previous.txt", src_dir_fd=folder, dst_dir_fd=folder)
+            except (IsADirectoryError, NotADirectoryError):  # the agent put a folder in the way
+                os.rename("status.txt", f"status.{secrets.token_hex(6)}.txt", src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
         except FileNotFoundError:
             return

@@ -26,7 +26,7 @@ class Agent(Protocol):
 
     `ask` delivers the prompt and returns when the phase is done: its signal was written *since this prompt*, the
     agent's turn has ended, the process lives, and ``complaint_about_outputs`` has no complaint. It raises
-    AgentNotReady, AgentCrashed, AgentSilent, WrongPhase or OutputsMissing, and nothing else of its own.
+    AgentNotReady, AgentCrashed, AgentSilent, WrongPhase, OutputsMissing or AskCancelled, and nothing else of its own.
     Asking for a phase whose prompt was already delivered to a living session waits for it and does not repeat it.
     Every method blocks; call them from a thread.
     """

@@ -9,7 +9,8 @@ BuilderError
 │   ├── AgentCrashed      the agent's process ended inside a phase
 │   ├── AgentSilent       the phase's deadline passed without its signal
 │   ├── WrongPhase        the agent signalled another phase
-│   └── OutputsMissing    the agent signalled, but what it should have written is not there
+│   ├── OutputsMissing    the agent signalled, but what it should have written is not there
+│   └── AskCancelled      whoever waited for the agent called it off
 ├── SourceRefused         the source folder holds something that must not be published
 ├── HostingError          the host refused the release
 ├── SiteBusy              another run holds the site's lease
@@ -141,6 +142,17 @@ class OutputsMissing(AgentError):
             f"the agent signalled {self.phase} as complete, but {self.complaint}; "
             "read its screen in the run's log, then run the build again"
         )
+
+
+class AskCancelled(AgentError):
+    """Whoever was waiting called it off, or ended the session. The agent did nothing wrong."""
+
+    def __init__(self, waiting_for: str) -> None:
+        super().__init__(waiting_for)
+        self.waiting_for = waiting_for
+
+    def __str__(self) -> str:
+        return f"waiting for {self.waiting_for} was called off; run the build again to go on"
 
 
 class SourceRefused(BuilderError):

@@ -73,6 +73,26 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
+def can_follow(old: Status, new: Status) -> bool:
+    """Whether one attempt of a run may go from ``old`` to ``new``. Nothing follows a final status: only another
+    attempt, or another run, starts again from pending.
+
+    >>> can_follow(Status.PENDING, Status.RUNNING), can_follow(Status.CANCELLED, Status.RUNNING)
+    (True, False)
+    >>> can_follow(Status.WAITING_INPUT, Status.RUNNING), can_follow(Status.PENDING, Status.COMPLETED)
+    (True, False)
+    """
+    match old:
+        case Status.PENDING:
+            return new in (Status.RUNNING, Status.FAILED, Status.CANCELLED)
+        case Status.RUNNING:
+            return new in (Status.WAITING_INPUT, Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+        case Status.WAITING_INPUT:
+            return new in (Status.RUNNING, Status.FAILED, Status.CANCELLED)
+        case Status.COMPLETED | Status.FAILED | Status.CANCELLED:
+            return False
+
+
 class Verdict(StrEnum):
     """What is known of the site that is live."""
 

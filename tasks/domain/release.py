@@ -20,6 +20,7 @@ class Limits(BaseModel):
     total_bytes: int = 200 * 2**20
     depth: int = 16
     name_bytes: int = 200
+    path_bytes: int = 800  # S3 and Azure take keys of 1,024; a release's prefix goes before the path
 
 
 class FileEntry(BaseModel):
@@ -105,6 +106,9 @@ _TYPES = {
     ".wasm": "application/wasm",
     ".map": "application/json",
 }
+
+EXTENSIONS = tuple(_TYPES)
+"""Every extension with a type of its own; a site server's configuration is generated from it."""
 
 REVALIDATE = "no-cache"
 """Pages and data: kept, but asked for again each time, so that a new release shows at once."""

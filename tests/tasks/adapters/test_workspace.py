@@ -109,6 +109,19 @@ def test_signals_of_an_earlier_prompt_are_put_aside(workspace: Workspace):
     workspace.rotate_status()
 
 
+@pytest.mark.parametrize("in_the_way", ["status.txt", "status.previous.txt"])
+def test_a_folder_in_the_way_does_not_keep_old_signals_in_place(workspace: Workspace, in_the_way: str):
+    workspace.status.write_text("PHASE_COMPLETE: planning\n")
+    workspace.rotate_status()
+    workspace.status.write_text("PHASE_COMPLETE: coding\n")
+    (workspace.root / "output" / in_the_way).unlink()
+    (workspace.root / "output" / in_the_way).mkdir()
+
+    workspace.rotate_status()
+
+    assert not workspace.status.exists()
+
+
 def test_prompts_are_numbered_and_the_last_is_the_current_one(workspace: Workspace):
     workspace.write_prompt("planning", "plan!")
     workspace.write_prompt("coding", "code!")

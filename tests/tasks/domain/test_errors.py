@@ -12,7 +12,7 @@ SAMPLES = {
     "exit_code": 3, "last_lines": ("boom",), "last_line": "boom", "expected": "coding", "found_": "planning",
     "path": "a", "reason": "a link", "host": "local-hosting/default", "next_move": "free some space",
     "transient": False, "site": "tmux-1", "owner": "run 1", "since": "noon", "url": "http://x", "check": "screenshot",
-    "findings": ("a", "b", "c", "d"), "doing": "opening", 
+    "findings": ("a", "b", "c", "d"), "doing": "opening", "waiting_for": "coding",
 }  # fmt: skip
 
 LEAVES = [

@@ -1,0 +1,140 @@
+"""What the pipeline knows about one execution's agent on this machine: a folder that only we write to, but for events.
+
+`{home}/agents/{execution_id}/` survives the flow's process, and tells the next one what was begun.
+"""
+
+import fcntl
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.adapters.agents.processes import MARK
+from tasks.adapters.workspace import read_bounded, write_atomic
+from tasks.domain.agent import INSTRUCTION
+
+_RECORD_LIMIT_BYTES = 64 * 1024
+
+# Signals that a person types (C-c) are for the program: the shell ignores them, and its child does not inherit that.
+_WRAPPER = """\
+#!/bin/sh
+trap : INT QUIT
+export {mark}
+{command}
+code=$?
+printf '%s\\n' "$code" > {new} && mv {new} {exit_code}
+exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The living terminal. Identities are `processes.identity`'s."""
+
+    pid: int
+    identity: str
+    server_pid: int
+    server_identity: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A prompt on its way to the agent of ``identity``; ``offset`` is where its events begin.
+
+    ``buffer`` names the tmux buffer that holds the line to type. tmux drops it in the moment of pasting, so whether
+    it is there says whether that happened, even when we were killed in between. ``settled``: the outcome was an error
+    that the caller has seen, so that asking again means prompting again.
+    """
+
+    identity: str
+    phase: str
+    prompt_sha256: str
+    offset: int
+    buffer: str
+    pasted: bool = False
+    settled: bool = False
+
+    def is_of(self, identity: str, phase: str, prompt_sha256: str) -> bool:
+        return (self.identity, self.phase, self.prompt_sha256) == (identity, phase, prompt_sha256)
+
+
+class RuntimeFolder:
+    """Paths and records. ``events`` lies in the one folder that the sandbox may write to, as `/run/agent`.
+
+    ``mark`` is the value of `processes.MARK` that every process of the pane carries in its environment.
+    """
+
+    def __init__(self, home: Path, execution_id: str) -> None:
+        self.home = home
+        self.execution_id = execution_id
+        self.root = home / "agents" / execution_id
+        self.events_folder = self.root / "events"
+        self.events = self.events_folder / "events.jsonl"
+        self.exit_code = self.root / "exit_code"
+        self.instruction = self.root / "instruction.txt"
+        self.wrapper = self.root / "pane.sh"
+        self.mark = hashlib.sha256(str(self.root.absolute()).encode()).hexdigest()[:16]
+        self._session = self.root / "session.json"
+        self._delivery = self.root / "delivery.json"
+
+    def prepare(self, argv: Sequence[str]) -> None:
+        """Forget an earlier agent, and write the program of the next one's pane. No agent may be running."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.root.chmod(0o700)
+        for record in (self.exit_code, self._session, self._delivery):
+            record.unlink(missing_ok=True)
+        if self.events_folder.exists():
+            shutil.rmtree(self.events_folder)  # follows no link that the last agent left here
+        self.events_folder.mkdir(mode=0o700)
+        words = {
+            "mark": f"{MARK}={self.mark}",
+            "command": shlex.join(argv),
+            "exit_code": shlex.quote(str(self.exit_code)),
+            "new": shlex.quote(str(self.root / ".exit_code")),
+        }
+        write_atomic(self.wrapper, _WRAPPER.format(**words))
+        write_atomic(self.instruction, INSTRUCTION)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time starts or ends the agent."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.root / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def read_exit_code(self) -> int | None:
+        """What the pane's program ended with; None while it runs, or when it was killed together with its shell."""
+        text = read_bounded(self.exit_code, 16)
+        return int(text) if text else None
+
+    def session(self) -> Session | None:
+        record = _read(self._session)
+        return Session(**record) if record else None
+
+    def record_session(self, session: Session) -> None:
+        _write(self._session, session)
+
+    def forget_session(self) -> None:
+        self._session.unlink(missing_ok=True)
+
+    def delivery(self) -> Delivery | None:
+        record = _read(self._delivery)
+        return Delivery(**record) if record else None
+
+    def record_delivery(self, delivery: Delivery) -> None:
+        _write(self._delivery, delivery)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    text = read_bounded(path, _RECORD_LIMIT_BYTES)
+    return json.loads(text) if text else None
+
+
+def _write(path: Path, record: Session | Delivery) -> None:
+    write_atomic(path, json.dumps(asdict(record)))

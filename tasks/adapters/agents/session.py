@@ -1,0 +1,336 @@
+"""A coding program in a terminal: started or adopted, given prompts, waited for, ended.
+
+Which program it is, is the caller's affair (`programs.py`); it writes events and signals as `domain/agent.py` says.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tasks.adapters.agents import processes
+from tasks.adapters.agents.events import EventLog, TurnSince, size_of
+from tasks.adapters.agents.runtime import Delivery, RuntimeFolder, Session
+from tasks.adapters.tmux import TmuxError, TmuxSession
+from tasks.adapters.waiting import NET_S, NEVER, AnyOf, Changes, Flag, until_content
+from tasks.adapters.workspace import Workspace
+from tasks.domain.agent import INSTRUCTION, STATUS_LIMIT_BYTES, Phase, Turn, signalled_phases, turn_after
+from tasks.domain.errors import AgentCrashed, AgentNotReady, AgentSilent, AskCancelled, OutputsMissing, WrongPhase
+
+START_UP = "start-up"
+"""Stands for the phase in AgentCrashed where the program ended before it took a prompt."""
+
+ENTER_AFTER_S = (0.0, 1.0, 3.0, 10.0)
+"""When Enter is pressed, counted from the paste, while nothing shows that the prompt was taken. Some programs swallow
+it while they still start (Claude Code: up to 6 s)."""
+
+_ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
+_LAST_LINES = 20
+_PANE_DEATH_S = 0.5
+_GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
+_log = logging.getLogger(__name__)
+
+
+class TerminalAgent:
+    """Implements `domain.agent.Agent` for ``argv``, the sandboxed program that becomes the pane's own command.
+
+    Set ``cancelled`` to make a waiting `start` or `ask` raise AskCancelled at once; the session lives on. So does
+    `stop`, from any thread, and ends it. ``settle_s`` is the pause between the pasted line and Enter.
+    """
+
+    def __init__(
+        self,
+        runtime: RuntimeFolder,
+        workspace: Workspace,
+        argv: Sequence[str],
+        *,
+        cancelled: Flag = NEVER,
+        ready_within_s: float = 60,
+        taken_within_s: float = 30,
+        settle_s: float = 0,
+        tmux: str | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._workspace = workspace
+        self._argv = tuple(argv)
+        self._terminal = TmuxSession(runtime.home, runtime.execution_id, tmux)
+        self._stopped = threading.Event()
+        self._cancelled = AnyOf(cancelled, self._stopped)
+        self._ready_within_s = ready_within_s
+        self._taken_within_s = taken_within_s
+        self._settle_s = settle_s
+
+    # -- the Agent protocol --
+
+    def start(self) -> None:
+        self._stopped.clear()
+        began = time.monotonic()
+        with self._named_by(began), self._runtime.locked():
+            pane = self._terminal.pane()
+            if pane is None or pane.dead:
+                self._launch()
+            else:
+                _log.info("agent adopted session=%s pid=%d", self._terminal.name, pane.pid)
+        self._wait_until_ready(began)
+
+    def ask(
+        self, phase: Phase, prompt: str, complaint_about_outputs: Callable[[], str | None], deadline_s: float
+    ) -> None:
+        began = time.monotonic()
+        with self._program(phase) as program, self._changes() as changes:
+            delivery, adopted = self._delivered(phase, prompt, program)
+            turn = TurnSince(EventLog(self._runtime.events, delivery.offset))
+            wait = _Wait(phase, program, changes, turn, began, began + deadline_s)
+            self._until_taken(wait, adopted)
+            try:
+                self._until_done(wait, complaint_about_outputs)
+            except (WrongPhase, OutputsMissing, AgentSilent):
+                self._runtime.record_delivery(replace(delivery, settled=turn.has_ended))
+                raise
+        _log.info("phase done session=%s phase=%s", self._terminal.name, phase)
+
+    def screen(self, lines: int = 100) -> list[str]:
+        try:
+            return self._terminal.screen(lines)
+        except TmuxError:
+            return []
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._runtime.locked():
+            self._end_everything()
+
+    def attach_command(self, read_only: bool = False) -> str:
+        """What a person types to look at the session, or to help in it."""
+        return self._terminal.attach_command(read_only)
+
+    # -- start and end --
+
+    def _launch(self) -> None:
+        self._end_everything()
+        self._runtime.prepare(self._argv)
+        self._terminal.start(["/bin/sh", str(self._runtime.wrapper)], self._runtime.root)
+        pane = self._terminal.pane()
+        if pane is None:
+            raise TmuxError("the session vanished as soon as it was started")
+        self._runtime.record_session(
+            Session(
+                pane.pid,
+                processes.identity(pane.pid) or "",
+                pane.server_pid,
+                processes.identity(pane.server_pid) or "",
+            )
+        )
+        _log.info("agent started session=%s pid=%d", self._terminal.name, pane.pid)
+
+    def _wait_until_ready(self, began: float) -> None:
+        with self._program(START_UP) as program, self._changes() as changes:
+            log, turn = EventLog(self._runtime.events), Turn.STARTING
+
+            def complaint() -> str | None:
+                nonlocal turn
+                self._raise_if_over(program, START_UP)
+                news = turn_after(log.names())
+                turn = turn if news is Turn.STARTING else news
+                return None if turn in (Turn.IDLE, Turn.WORKING) else "it has not said that it takes prompts"
+
+            words = until_content(complaint, changes, self._ready_within_s, self._cancelled)
+        if words is not None:
+            self._raise_if_cancelled(START_UP)
+            raise self._not_ready(began, f"{words}; {self._on_screen()}")
+
+    def _end_everything(self) -> None:
+        """Ends what the terminal holds now, and what a terminal that was killed has left behind."""
+        pids, grace_s = set(processes.marked(self._runtime.mark)), _GRACE_S
+        session = self._runtime.session()
+        if session is not None and processes.identity(session.pid) == session.identity:
+            pids.update(processes.family(session.pid))
+        try:
+            pane = self._terminal.pane()
+            if pane is not None and not pane.dead:
+                pids.update(processes.family(pane.pid))
+            self._terminal.kill()
+        except TmuxError as error:
+            _log.warning("terminal did not answer and was killed session=%s reason=%s", self._terminal.name, error)
+            grace_s = 0
+            if session is not None and processes.identity(session.server_pid) == session.server_identity:
+                pids.add(session.server_pid)
+        left = processes.end(pids, grace_s, _KILL_LIMIT_S)
+        if left:
+            _log.error("processes outlived being killed session=%s pids=%s", self._terminal.name, left)
+            return
+        self._terminal.forget()
+        self._runtime.forget_session()
+
+    # -- one prompt --
+
+    def _delivered(self, phase: Phase, prompt: str, program: processes.Watched) -> tuple[Delivery, bool]:
+        """The prompt's delivery, and whether an earlier process had begun it."""
+        digest = hashlib.sha256(prompt.encode()).hexdigest()
+        identity = processes.identity(program.pid) or ""
+        known = self._runtime.delivery()
+        with self._named_by(time.monotonic(), program, phase):
+            if known and not known.settled and known.is_of(identity, phase, digest):
+                _log.info("prompt was delivered before session=%s phase=%s", self._terminal.name, phase)
+                if known.pasted or not self._terminal.holds(known.buffer):
+                    return known, True
+                return self._pasted(known), False
+            self._workspace.rotate_status()
+            self._workspace.write_prompt(phase, prompt)
+            delivery = Delivery(
+                identity, phase, digest, size_of(self._runtime.events), f"prompt-{secrets.token_hex(6)}"
+            )
+            self._terminal.load(delivery.buffer, self._runtime.instruction)
+            self._runtime.record_delivery(delivery)
+            return self._pasted(delivery), False
+
+    def _pasted(self, delivery: Delivery) -> Delivery:
+        if not self._terminal.paste(delivery.buffer):
+            self._raise_if_cancelled(delivery.phase)
+            raise self._crashed(delivery.phase)
+        delivery = replace(delivery, pasted=True)
+        self._runtime.record_delivery(delivery)
+        return delivery
+
+    def _until_taken(self, wait: _Wait, adopted: bool) -> None:
+        """Press Enter until the agent says that it has the prompt. Never types the line again."""
+        began = time.monotonic()
+        end = min(wait.end, began + self._taken_within_s)
+        presses = list(_ENTER_AFTER_ADOPTION_S if adopted else (self._settle_s + s for s in ENTER_AFTER_S))
+        pressed = False
+        while True:
+            wait.turn.look()
+            if wait.turn.prompt_taken:
+                return
+            self._raise_if_over(wait.program, wait.phase)
+            now = time.monotonic()
+            if now >= end:
+                raise self._not_ready(
+                    began, f"the line {INSTRUCTION!r} was typed, but no prompt was taken; {self._on_screen()}"
+                )
+            if presses and now >= began + presses[0]:
+                del presses[0]
+                with self._named_by(began, wait.program, wait.phase):
+                    # Where the line is not on the screen, something else would get the key, such as a question.
+                    if not pressed or self._line_is_visible():
+                        self._terminal.press_enter()
+                pressed = True
+            due = began + presses[0] if presses else end
+            wait.changes.wait(min(due - time.monotonic(), end - now, NET_S), self._cancelled)
+
+    def _until_done(self, wait: _Wait, complaint_about_outputs: Callable[[], str | None]) -> None:
+        phase = wait.phase
+
+        def complaint() -> str | None:
+            self._raise_if_over(wait.program, phase)
+            wait.turn.look()
+            if not wait.turn.has_ended:
+                return "its turn has not ended"
+            signals = signalled_phases(self._workspace.read_status())
+            if phase in signals:
+                missing = complaint_about_outputs()
+                if missing is not None:
+                    raise OutputsMissing(phase, missing)
+                return None
+            if signals:
+                raise WrongPhase(phase, signals[-1])
+            unreadable = self._complaint_about_status()
+            if unreadable is not None:
+                raise OutputsMissing(phase, unreadable)
+            return "it has not signalled"
+
+        if until_content(complaint, wait.changes, wait.end - time.monotonic(), self._cancelled) is None:
+            return
+        self._raise_if_cancelled(phase)
+        signals = signalled_phases(self._workspace.read_status())
+        if signals and phase not in signals:
+            raise WrongPhase(phase, signals[-1])
+        last_line = next((line for line in reversed(self.screen()) if line.strip()), "")
+        raise AgentSilent(phase, time.monotonic() - wait.began, last_line, self.attach_command())
+
+    def _complaint_about_status(self) -> str | None:
+        """Why the status file can never be read as it is; None where it can, or is not there yet."""
+        try:
+            status = os.lstat(self._workspace.status)
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return f"output/status.txt is not a regular file ({stat.filemode(status.st_mode)})"
+        if status.st_size > STATUS_LIMIT_BYTES:
+            return f"output/status.txt has {status.st_size} bytes, {STATUS_LIMIT_BYTES} are read at most"
+        return None
+
+    # -- what is seen --
+
+    def _changes(self) -> Changes:
+        with self._named_by(time.monotonic()):
+            return Changes(self._workspace.status.parent, self._runtime.events_folder, self._runtime.root)
+
+    @contextmanager
+    def _program(self, phase: str) -> Iterator[processes.Watched]:
+        """The pane's living program. Raises AgentCrashed where there is none."""
+        with self._named_by(time.monotonic()):
+            pane = self._terminal.pane()
+        if pane is None or pane.dead:
+            raise self._crashed(phase)
+        try:
+            program = processes.Watched(pane.pid)
+        except ProcessLookupError:
+            raise self._crashed(phase) from None
+        with program:
+            yield program
+
+    def _raise_if_over(self, program: processes.Watched, phase: str) -> None:
+        """Who ended it by `stop` is told so, and not of a crash."""
+        self._raise_if_cancelled(phase)
+        if program.has_ended() or self._runtime.exit_code.exists():
+            raise self._crashed(phase)
+
+    def _crashed(self, phase: str) -> AgentCrashed:
+        """With the exit code and the screen, once the terminal has seen the end too and has shown all of it."""
+        end, pane, complaint = time.monotonic() + _PANE_DEATH_S, None, ""
+        try:
+            while (pane := self._terminal.pane()) and not pane.dead and time.monotonic() < end:
+                time.sleep(0.01)
+        except TmuxError as error:
+            complaint = str(error)
+        code = self._runtime.read_exit_code()
+        if pane is None:
+            lines = [complaint or f"the tmux session {self._terminal.name} is gone"]
+        else:
+            code = pane.exit_code if code is None else code
+            lines = self.screen(_LAST_LINES)
+        return AgentCrashed(phase, code, lines)
+
+    def _not_ready(self, began: float, complaint: str) -> AgentNotReady:
+        return AgentNotReady(self.attach_command(), time.monotonic() - began, complaint)
+
+    @contextmanager
+    def _named_by(
+        self, began: float, program: processes.Watched | None = None, phase: str = START_UP
+    ) -> Iterator[None]:
+        """Trouble with the terminal or the disk becomes AgentNotReady, or what is behind it."""
+        try:
+            yield
+        except (TmuxError, OSError) as error:
+            self._raise_if_cancelled(phase)
+            if program is not None and program.has_ended(_PANE_DEATH_S):
+                raise self._crashed(phase) from error
+            raise self._not_ready(began, str(error)) from error
+
+    def _on_screen(self) -> str:
+        shown = [line.strip() for line in self.screen(_LAST_LINES) if line.strip()]
+        return f"on its screen: {' | '.join(shown[-5:])}" if shown else "its screen is empty"
+
+    def _line_is_visible(self) -> bool:
+        return "".join(INSTRUCTION.split()) in "".join(self._terminal.visible().split())
+
+    def _raise_if_cancelled(self, phase: str) -> None:
+        if self._cancelled.is_set():
+            raise AskCancelled(phase)
