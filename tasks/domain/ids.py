@@ -12,7 +12,7 @@ SITE_NAME = re.compile(r"tmux-[0-9a-f]{8}-[0-9a-f]{8}")
 
 
 def session_id_at(moment: datetime, ordinal: int = 1) -> str:
-    """``sess{YYYYMMDDHHMMSS}``; the ordinal tells apart what one user starts in one second.
+    """``sess{YYYYMMDDHHMMSS}``; the ordinal tells apart what starts in one second.
 
     >>> session_id_at(datetime(2026, 1, 24, 14, 30, 22))
     'sess20260124143022'

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tasks.adapters.agents import processes
 from tasks.adapters.agents.events import EventLog, TurnSince, size_of
@@ -35,6 +35,18 @@ _LAST_LINES = 20
 _PANE_DEATH_S = 0.5
 _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """One prompt that is waited for. Moments are of the monotonic clock, in seconds."""
+
+    phase: Phase
+    program: processes.Watched
+    changes: Changes
+    turn: TurnSince
+    began: float
+    end: float
 
 
 class TerminalAgent:
