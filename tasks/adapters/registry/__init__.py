@@ -1,0 +1,72 @@
+"""The record of users, executions, runs, sites and what happened to them. Prefect's own database is not.
+
+`Registry.open(url)` gives it; `migrate(url)`, or ``python -m tasks.adapters.registry``, brings a database to this
+program's revision. Everything blocks: call it from a thread.
+"""
+
+from typing import Self
+
+from tasks.adapters.registry.database import check_revision, engine_for, parse
+from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, UnknownSite
+from tasks.adapters.registry.history import History
+from tasks.adapters.registry.intake import Intake
+from tasks.adapters.registry.leases import Leases
+from tasks.adapters.registry.messages import Messages
+from tasks.adapters.registry.records import (
+    Accepted,
+    Delivery,
+    Event,
+    ExecutionRecord,
+    Lease,
+    Message,
+    ReleaseRecord,
+    Resource,
+    RunRecord,
+)
+from tasks.adapters.registry.resources import Resources
+from tasks.adapters.registry.runs import Runs
+from tasks.adapters.registry.sites import Sites
+from tasks.adapters.registry.steps import Steps
+from tasks.adapters.registry.wakeup import Wakeup
+
+__all__ = [
+    "Accepted",
+    "Delivery",
+    "Event",
+    "ExecutionRecord",
+    "Lease",
+    "Message",
+    "Registry",
+    "ReleaseRecord",
+    "Resource",
+    "RevisionMismatch",
+    "RunEnded",
+    "RunRecord",
+    "UnknownSite",
+    "migrate",
+]
+
+
+class Registry(Intake, Runs, Steps, Sites, Resources, Leases, Messages, History, Wakeup):
+    """The record, by nouns: each base class is one of them."""
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Raises RevisionMismatch unless the database is at this program's revision, and ConnectionError where it is
+        away. Share one between the threads of a process; a forked child opens its own.
+        """
+        engine = engine_for(parse(url))
+        registry = cls(engine)
+        try:
+            check_revision(engine, registry.where)
+        except BaseException:
+            registry.close()
+            raise
+        return registry
+
+
+def migrate(url: str) -> None:
+    """Bring the database to this program's revision, creating what is missing. Two processes at once take turns."""
+    from tasks.adapters.registry.migrations import upgrade
+
+    upgrade(url)

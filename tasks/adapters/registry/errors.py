@@ -1,0 +1,53 @@
+"""What only the record can say no to.
+
+BuilderError
+├── RevisionMismatch   the database has another schema than this program
+├── RunEnded           a step was begun in a run that is over
+└── UnknownSite        no site has this name
+"""
+
+from tasks.domain.errors import BuilderError
+
+MIGRATE = "python -m tasks.adapters.registry"
+
+
+class RevisionMismatch(BuilderError):
+    """``found`` is None where the database has no schema at all; ``known`` tells whether this program has ``found``."""
+
+    def __init__(self, where: str, found: str | None, expected: str, known: bool) -> None:
+        super().__init__(where, found, expected, known)
+        self.where, self.found, self.expected, self.known = where, found, expected, known
+
+    def __str__(self) -> str:
+        if self.found is None:
+            state, move = "has no schema yet", f"create it with: {MIGRATE}"
+        elif self.known:
+            state, move = f"has schema revision {self.found}, which is older", f"stop the service, then: {MIGRATE}"
+        else:
+            state = f"has schema revision {self.found}, which this program does not know"
+            move = f"run the newer program that wrote it; {MIGRATE} of that program shows its revision"
+        return f"the registry at {self.where} {state}; this program needs revision {self.expected}; {move}"
+
+
+class RunEnded(BuilderError):
+    def __init__(self, run_id: str, execution_id: str, status: str) -> None:
+        super().__init__(run_id, execution_id, status)
+        self.run_id, self.execution_id, self.status = run_id, execution_id, status
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} of {self.execution_id} is {self.status}, so it begins no further step; "
+            "retry the flow run, or start redeploy/on-demand with this execution's id"
+        )
+
+
+class UnknownSite(BuilderError):
+    def __init__(self, site_name: str) -> None:
+        super().__init__(site_name)
+        self.site_name = site_name
+
+    def __str__(self) -> str:
+        return (
+            f"site: none is called {self.site_name!r}; it stands in the registry's row of its execution, "
+            "and looks like tmux-a1b2c3d4-9f8e7d6c"
+        )

@@ -1,0 +1,46 @@
+"""Chat between people and the agent. The flow that owns the agent delivers it."""
+
+from typing import Any, Literal
+
+from sqlalchemy import Row, select
+
+from tasks.adapters.registry.database import Database
+from tasks.adapters.registry.records import Message
+from tasks.adapters.registry.schema import db_clock, messages
+
+
+def _message(row: Row[Any]) -> Message:
+    return Message(row.message_id, row.execution_id, row.author, row.body, row.created_at, row.delivered_at)
+
+
+class Messages(Database):
+    def post_message(self, execution_id: str, author: Literal["user", "agent", "system"], body: str) -> int:
+        """The new message's id. Ids grow with time inside one execution. Raises UnknownExecution."""
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            row = {"execution_id": execution_id, "author": author, "body": body}
+            message_id = int(
+                connection.execute(messages.insert().values(**row).returning(messages.c.message_id)).scalar_one()
+            )
+            self._note(connection, "message", execution_id, message_id=message_id, author=author)
+        return message_id
+
+    def messages(self, execution_id: str, after_id: int = 0, limit: int = 100) -> list[Message]:
+        """The conversation, oldest first."""
+        query = select(messages).where(messages.c.execution_id == execution_id, messages.c.message_id > after_id)
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(messages.c.message_id).limit(limit))
+            return [_message(row) for row in rows]
+
+    def undelivered_messages(self, execution_id: str) -> list[Message]:
+        """What people wrote and the agent has not been given yet, oldest first."""
+        waiting = messages.c.author == "user", messages.c.delivered_at.is_(None)
+        query = select(messages).where(messages.c.execution_id == execution_id, *waiting)
+        with self._read() as connection:
+            return [_message(row) for row in connection.execute(query.order_by(messages.c.message_id))]
+
+    def message_delivered(self, message_id: int) -> bool:
+        """False where it was marked before: what was delivered is never delivered again."""
+        waiting = messages.c.message_id == message_id, messages.c.delivered_at.is_(None)
+        with self._write() as connection:
+            return connection.execute(messages.update().where(*waiting).values(delivered_at=db_clock())).rowcount == 1
