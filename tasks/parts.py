@@ -1,0 +1,77 @@
+"""Which parts a request means: the one place where a host and an agent are chosen."""
+
+from collections.abc import Callable
+from threading import Event
+from typing import assert_never
+
+from prefect import get_run_logger
+from prefect.blocks.core import Block
+
+from blocks.local_hosting import LocalHosting
+from blocks.settings import settings
+from tasks.adapters.agents.programs import agent_for
+from tasks.adapters.agents.runtime import RuntimeFolder
+from tasks.adapters.agents.session import TerminalAgent
+from tasks.adapters.hosts.local import LocalHost
+from tasks.adapters.waiting import NEVER, Flag
+from tasks.adapters.workspace import Workspace
+from tasks.domain.agent import Phase
+from tasks.domain.errors import AgentError, RequestRefused
+from tasks.domain.execution import Execution
+from tasks.domain.hosting import Host
+from tasks.record import interruptible
+
+Hosting = LocalHosting
+"""Every block type that a site can be hosted by."""
+
+
+async def load_hosting(name: str) -> Hosting:
+    """The block of that name, ``type/name``. Raises RequestRefused where there is none, or it is of another type."""
+    try:
+        block = await Block.aload(name)
+    except ValueError:
+        raise RequestRefused(
+            "hosting",
+            f"no block is called {name!r}",
+            "local-hosting/default, or the name of a hosting block that the Blocks page shows",
+        ) from None
+    if not isinstance(block, LocalHosting):
+        raise RequestRefused(
+            "hosting", f"{name!r} is a {type(block)._block_type_name} block", "a block of type Local hosting"
+        )
+    return block
+
+
+def host_for(hosting: Hosting, site_name: str) -> Host:
+    match hosting:
+        case LocalHosting():
+            return LocalHost(settings().home, site_name, settings().sites_port, hosting.keep_releases)
+        case _:
+            assert_never(hosting)
+
+
+def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
+    """The execution's agent; the same session, whoever asks for it and however often."""
+    runtime = RuntimeFolder(settings().home, execution.execution_id)
+    workspace = Workspace(execution.workspace)
+    return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled)
+
+
+async def ask(execution: Execution, phase: Phase, prompt: str, complaint: Callable[[], str | None]) -> None:
+    """Have the agent do a phase: started or adopted, prompted once, waited for.
+
+    Raises AgentError of some kind; the agent's screen is then in the run's log.
+    """
+    log = get_run_logger()
+
+    def work(stop: Event) -> None:
+        agent = agent_of(execution, stop)
+        agent.start()
+        log.info("agent phase=%s, watch with: %s", phase, agent.attach_command(read_only=True))
+        try:
+            agent.ask(phase, prompt, complaint, settings().phase_deadline_s)
+        except AgentError:
+            log.error("the agent's screen:\n%s", "\n".join(agent.screen(40)))
+            raise
+
+    await interruptible(work)

@@ -1,0 +1,214 @@
+"""One real build through the service's worker, and what may follow it."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.adapters.registry import Registry
+from tasks.adapters.workspace import Workspace
+from tasks.domain.pipeline import Status, Step, Verdict
+from tests.flows.conftest import REQUEST, Seen, agents_of, run_deployment
+from tests.support.service import ServiceUnderTest
+
+ALL = [step.task_name for step in Step]
+
+RED_SUITE = """
+def test_the_name_is_shown(page, base_url):
+    page.goto(base_url)
+    assert page.title() == "something else"
+"""
+
+
+@pytest.fixture(scope="module")
+async def built(service: ServiceUnderTest) -> Seen:
+    return await run_deployment(service, "full-build/on-demand", {"request": REQUEST})
+
+
+@pytest.fixture
+def workspace(service: ServiceUnderTest, built: Seen, record_of: Registry) -> Workspace:
+    execution = record_of.execution(built.execution_id)
+    return Workspace.of(service.home, execution.user_id, execution.session_id)
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_build_is_nine_task_runs_in_order_in_one_flow_run(built: Seen):
+    assert built.flow_run.state_name == "Completed", built.lines
+    assert built.tasks == ALL
+    assert [run.state_name for run in built.task_runs] == ["Completed"] * 9
+
+
+async def test_the_record_says_completed_with_every_check_passed(built: Seen, record_of: Registry):
+    progress = record_of.progress(built.execution_id)
+
+    assert (progress.status, progress.verdict) == (Status.COMPLETED, Verdict.PASSED)
+    assert (progress.current_step_name, progress.percent_complete) == ("e2e_tests", 100)
+    assert progress.error is None
+    assert [(check.name, check.outcome) for check in record_of.checks(built.execution_id)] == [
+        ("health_check", "passed"),
+        ("screenshot", "passed"),
+        ("e2e_tests", "passed"),
+    ]
+
+
+async def test_the_site_answers_with_what_was_asked_for(built: Seen, record_of: Registry):
+    site = record_of.execution(built.execution_id).site
+    host = site.url.removeprefix("http://")
+
+    answer = httpx.get(f"http://{site.dial}/", headers={"Host": host}, trust_env=False)
+
+    assert answer.status_code == 200
+    assert "Crumb &amp; Co" in answer.text
+    assert "ana@example.com" not in answer.text, "the requester's address is never published"
+
+
+async def test_a_person_can_follow_it_by_pages_and_find_it_by_name_and_tag(built: Seen):
+    user = built.execution_id.split("_")[0]
+    assert built.flow_run.name == f"full-build {built.execution_id}"
+    assert any(tag.startswith(f"UserGUID:{user}") for tag in built.flow_run.tags)
+    keys = {artifact.key for artifact in built.artifacts}
+    assert keys >= {
+        *("progress", "requirements", "plan", "live-site", "screenshots", "verification"),
+        *("health-check", "screenshot", "e2e-tests"),
+    }
+    assert built.page("progress") == 100
+    assert "http://tmux-" in built.page("live-site")
+    assert "data:image/" in built.page("screenshots")
+
+
+async def test_the_log_tells_the_story_in_one_line_per_event(built: Seen):
+    story = [line for line in built.lines if line.startswith("step ")]
+    assert story == [f"step {step}/9 {step.task_name} {what}" for step in Step for what in ("started", "done")]
+
+
+async def test_neither_secrets_nor_the_requester_stand_in_logs_and_pages(built: Seen, service: ServiceUnderTest):
+    shown = "\n".join(built.lines) + json.dumps([str(artifact.data) for artifact in built.artifacts])
+    shown += built.flow_run.name + " ".join(built.flow_run.tags)
+    for private in (service.auth_string, service.told["TMUX_BUILDER_DATABASE_URL"], REQUEST["email"], REQUEST["phone"]):
+        assert private not in shown
+
+
+async def test_the_workspace_holds_everything_that_the_design_names(workspace: Workspace):
+    for path in (
+        *("requirements.json", "requirements.md", "docs/PROJECT_GUIDELINES.md", "prompts/current.txt"),
+        *("prompts/01-planning.txt", "prompts/02-coding.txt", "output/plan.md", "output/verification.md"),
+        *("output/status.txt", "source/index.html", "deployment/tests/e2e_test.py", "deployment/tests/report.html"),
+    ):
+        assert (workspace.root / path).stat().st_size > 0, path
+    results = json.loads(workspace.results.read_text())
+    assert {"status", "exit_code", "stdout", "stderr", "report_path", "timestamp", "url_tested"} <= set(results)
+    assert (results["status"], results["exit_code"]) == ("passed", 0)
+    assert results["passed"] >= 5
+    assert len(list(workspace.screenshots.glob("desktop*"))) >= 1
+    assert len(list(workspace.screenshots.glob("phone*"))) >= 1
+
+
+async def test_no_agent_is_left_when_the_run_is_over(built: Seen, service: ServiceUnderTest):
+    assert agents_of(service) == []
+
+
+async def test_a_redeploy_is_steps_6_to_9_and_publishes_nothing_new(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    before = record_of.execution(built.execution_id).live_release
+
+    again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+
+    assert again.flow_run.state_name == "Completed", again.lines
+    assert again.tasks == ALL[5:]
+    assert again.flow_run.name == f"redeploy {built.execution_id}"
+    assert record_of.execution(built.execution_id).live_release == before
+    assert any("uploaded=0" in line for line in again.lines)
+    assert not any("agent phase=" in line for line in again.lines), "the stored suite was used"
+
+
+async def test_a_changed_source_is_a_new_release_and_the_old_one_is_kept(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
+):
+    page = workspace.source / "index.html"
+    page.write_text(page.read_text().replace("</body>", "<p>New.</p></body>"))
+
+    again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+
+    assert again.flow_run.state_name == "Completed", again.lines
+    execution = record_of.execution(built.execution_id)
+    assert execution.live_release is not None
+    assert execution.live_release.startswith("r2-")
+    kept = {path.name.split("-")[0] for path in (service.home / "sites" / execution.site_name / "releases").iterdir()}
+    assert {"r1", "r2"} <= kept
+
+
+async def test_a_reverification_is_steps_7_to_9_and_leaves_the_execution_as_it_is(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    before = record_of.progress(built.execution_id)
+
+    looked = await run_deployment(service, "reverify/nightly", {"execution_ids": [built.execution_id]})
+
+    assert looked.flow_run.state_name == "Completed", looked.lines
+    assert looked.tasks == ALL[6:]
+    assert record_of.progress(built.execution_id) == before
+    assert record_of.execution(built.execution_id).site_state == "live"
+
+
+async def test_a_red_suite_completes_the_run_with_the_verdict_failed_checks(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
+):
+    kept = workspace.suite.read_bytes()
+    workspace.suite.write_text(RED_SUITE)
+    try:
+        again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+    finally:
+        workspace.suite.write_bytes(kept)
+
+    assert again.flow_run.state_name == "Completed", again.lines
+    progress = record_of.progress(built.execution_id)
+    assert (progress.status, progress.verdict) == (Status.COMPLETED, Verdict.FAILED_CHECKS)
+    assert json.loads(workspace.results.read_text())["failed"] == 1
+    assert record_of.execution(built.execution_id).site_state == "degraded"
+
+
+async def test_a_broken_page_fails_the_run_and_a_reverification_calls_the_site_degraded(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
+):
+    page = workspace.source / "index.html"
+    kept = page.read_text()
+    page.write_text(kept.replace("</body>", '<a href="/nowhere.html">Nowhere</a></body>'))
+    try:
+        again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+        looked = await run_deployment(service, "reverify/nightly", {"execution_ids": [built.execution_id]})
+    finally:
+        page.write_text(kept)
+
+    assert again.flow_run.state_name == "Failed"
+    progress = record_of.progress(built.execution_id)
+    assert progress.status is Status.FAILED
+    assert progress.error is not None
+    assert progress.error.step_name == "screenshot"
+    assert "/nowhere.html" in progress.error.message
+    assert "redeploy/on-demand" in progress.error.message, "it ends in the next move"
+    assert progress.error.message in again.page("failure")
+    assert again.flow_run.state is not None
+    assert "/nowhere.html" in str(again.flow_run.state.message)
+    assert looked.flow_run.state_name == "Failed"
+    assert "1 of 1 sites are degraded" in str(looked.flow_run.state.message if looked.flow_run.state else "")
+    assert record_of.execution(built.execution_id).site_state == "degraded"
+
+
+async def test_another_machine_goes_on_from_the_archive(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace, tmp_path: Path
+):
+    """The folder of the session is gone, as on a machine that never had it."""
+    workspace.root.rename(tmp_path / "elsewhere")
+    try:
+        again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+    finally:
+        if not workspace.source.exists():
+            (tmp_path / "elsewhere").rename(workspace.root)
+
+    assert again.flow_run.state_name == "Completed", again.lines
+    assert again.tasks == ALL[5:]
+    assert record_of.progress(built.execution_id).verdict is Verdict.PASSED
