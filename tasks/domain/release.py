@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
@@ -120,6 +121,15 @@ HASHED = "public, max-age=31536000, immutable"
 """Assets whose name carries a digest of their content: never asked for again."""
 
 
+HASHED_NAME = (
+    r"\.(?:"
+    + "|".join(rf"[0-9]{{{digits}}}[a-f][0-9a-f]{{{7 - digits},}}" for digits in range(8))
+    + r"|[0-9]{8,}[a-f][0-9a-f]*)\.[^./]+$"
+)
+"""A name such as ``site.3f2a9c1b.css``: 8 or more hex digits, a letter among them, or every date would be one.
+Written without look-ahead, which the engine of Go, and so Caddy's, does not have."""
+
+
 def content_type(path: str) -> str:
     return _TYPES.get(PurePosixPath(path).suffix.lower(), "application/octet-stream")
 
@@ -130,14 +140,13 @@ def cache_control(path: str) -> str:
     ('no-cache', 'public, max-age=300, must-revalidate')
     >>> cache_control("assets/site.3f2a9c1b.css")
     'public, max-age=31536000, immutable'
+    >>> cache_control("menu.20260124.pdf")
+    'public, max-age=300, must-revalidate'
     """
     name = PurePosixPath(path)
     if name.suffix.lower() in {".html", ".json", ".xml", ".txt", ".md", ".webmanifest", ""}:
         return REVALIDATE
-    parts = name.name.split(".")
-    digest = parts[-2] if len(parts) >= 3 else ""
-    hashed = len(digest) >= 8 and all(character in "0123456789abcdef" for character in digest)
-    return HASHED if hashed else SHORT
+    return HASHED if re.search(HASHED_NAME, name.name) else SHORT
 
 
 def headers_for(path: str) -> dict[str, str]:
