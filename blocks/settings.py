@@ -26,6 +26,8 @@ class Settings(BaseSettings):
         "bwrap", description="How the agent and its tests are confined. unsafe-none: not at all."
     )
     sites_port: int = Field(8401, ge=1, le=65535, description="Loopback port that local sites are served on.")
+    postgres_port: int = Field(8402, ge=1, le=65535, description="Loopback port of the private PostgreSQL.")
+    worker_limit: int = Field(4, ge=1, le=100, description="How many flow runs the worker works on at a time.")
     web_port: int = Field(8400, ge=1, le=65535, description="Loopback port of the web front.")
     phase_deadline_s: float = Field(1800, gt=0, description="How long an agent may take for one phase, in seconds.")
     suite_deadline_s: float = Field(120, gt=0, description="How long a generated test suite may run, in seconds.")

@@ -1,0 +1,1 @@
+"""Measurements: ratios and medians, side by side in one run. Nothing here asserts a time."""

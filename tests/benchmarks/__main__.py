@@ -1,0 +1,78 @@
+"""``make bench``: every measurement in one run, printed and written to ``bench-results/``."""
+# ruff: noqa: T201 (a benchmark prints)
+
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import start, whole
+from tests.support.service import ROOT, ServiceUnderTest, dispose, new_service
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+
+    def said(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    from importlib.metadata import version
+
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "tmux": said("tmux", "-V"),
+        "chromium": said("chromium", "--version"),
+        **{name: version(name) for name in ("prefect", "playwright", "sqlalchemy", "pytest")},
+    }
+
+
+def signals_in_their_own_process(service: ServiceUnderTest, signals: int) -> dict[str, Any]:
+    """As in an engine: a process that belongs to the service from its first import on."""
+    code = (
+        "import asyncio, json; from tests.benchmarks import signals;"
+        f"print('RESULT' + json.dumps(asyncio.run(signals.measure({signals}))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=service.environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    found: dict[str, Any] = json.loads(line.removeprefix("RESULT"))
+    return found
+
+
+def main() -> None:
+    rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
+    service = new_service()
+    started = service.make("up")
+    try:
+        if started.returncode:
+            raise RuntimeError(started.stdout + started.stderr)
+        results = {
+            "command": "make bench",
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **machine(),
+            "signal_to_next_step": signals_in_their_own_process(service, 200),
+            "run_created_to_step_1": asyncio.run(start.measure(service, rounds)),
+            "whole_build": asyncio.run(whole.measure(service, rounds)),
+        }
+    finally:
+        dispose(service)
+    folder = Path(ROOT, "bench-results")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    print(f"written to {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
