@@ -1,6 +1,7 @@
 """Which parts a request means: the one place where a host and an agent are chosen."""
 
 from collections.abc import Callable
+from functools import cache
 from threading import Event
 from typing import assert_never
 
@@ -13,6 +14,7 @@ from tasks.adapters.agents.programs import agent_for
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.hosts.local import LocalHost
+from tasks.adapters.sandbox import Mode, self_test
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import Phase
@@ -57,14 +59,21 @@ def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
     return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled)
 
 
+@cache
+def _prove_sandbox(mode: Mode) -> None:
+    """Attack the sandbox once a process, and refuse to start an agent where something gives way."""
+    self_test(mode)
+
+
 async def ask(execution: Execution, phase: Phase, prompt: str, complaint: Callable[[], str | None]) -> None:
     """Have the agent do a phase: started or adopted, prompted once, waited for.
 
-    Raises AgentError of some kind; the agent's screen is then in the run's log.
+    Raises AgentError of some kind, with the agent's screen in the run's log, or SandboxUnavailable.
     """
     log = get_run_logger()
 
     def work(stop: Event) -> None:
+        _prove_sandbox(settings().sandbox)
         agent = agent_of(execution, stop)
         agent.start()
         log.info("agent phase=%s, watch with: %s", phase, agent.attach_command(read_only=True))

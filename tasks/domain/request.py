@@ -47,7 +47,8 @@ class SiteRequest(BaseModel):
         title="What shall the website be?",
         description=(
             "Your own words, in any language: what it is for, its name, the pages or sections it needs, colours or "
-            "mood. 1 to 20,000 characters."
+            "mood. 1 to 20,000 characters. For example: A dark portfolio for the photographer Ana Reis with a projects "
+            "gallery and a contact form."
         ),
         min_length=1,
         max_length=20_000,
@@ -57,7 +58,7 @@ class SiteRequest(BaseModel):
     )
     email: Line = Field(
         title="E-mail",
-        description="Who the site is for. The same address always means the same user. It is never published.",
+        description="Who the site is for, such as ana@example.com. One address means one user. Never published.",
         min_length=3,
         max_length=254,
         pattern=r"^[^\s@<>()\[\],;:\\\"]+@[^\s@<>()\[\],;:\\\"]+\.[^\s@<>()\[\],;:\\\"]{2,}$",
@@ -66,7 +67,7 @@ class SiteRequest(BaseModel):
     )
     phone: Line = Field(
         title="Phone",
-        description="With country code, as + and 7 to 15 digits (E.164). It is never published.",
+        description="With country code, as + and 7 to 15 digits (E.164), such as +4915112345678. Never published.",
         pattern=r"^\+[1-9][0-9]{6,14}$",
         examples=["+4915112345678"],
         json_schema_extra=_at(2),

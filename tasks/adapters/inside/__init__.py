@@ -1,0 +1,1 @@
+"""Programs of ours that run inside the sandbox, bound there read-only. None is imported outside."""

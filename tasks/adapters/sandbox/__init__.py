@@ -1,0 +1,12 @@
+"""Confines programs that nobody vouches for: the agent, what it generated, and the browser that looks at it.
+
+Inside there is an empty root with `/usr` read-only, the folders that the caller names, and a network with nothing
+but its own loopback. Inside paths are stable (`/workspace`), whatever the host's paths are.
+"""
+
+from tasks.adapters.sandbox.bridge import SiteBridge
+from tasks.adapters.sandbox.confinement import Confinement, Mode, argv, python_runtime
+from tasks.adapters.sandbox.process import Finished, run
+from tasks.adapters.sandbox.self_test import self_test
+
+__all__ = ["Confinement", "Finished", "Mode", "SiteBridge", "argv", "python_runtime", "run", "self_test"]

@@ -1,0 +1,372 @@
+"""Generated suites, honest and hostile, run for real: what they report, and what they get hold of."""
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.adapters.suite import Counts, read_counts, readable, run_suite, verdict
+from tasks.adapters.workspace import Workspace
+from tasks.domain.check import SuiteResult
+from tasks.domain.errors import BrowserError
+from tests.support.sites import Serve, Served, page, serve
+
+__all__ = ["serve"]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path / "session")
+    made.lay_out()
+    return made
+
+
+@pytest.fixture
+def site(serve: Serve) -> Served:
+    form = '<form action="/sent" method="post"><label>Name <input name="name"></label><button>Send</button></form>'
+    return serve({"/": page(f'<h1>Hello</h1><a href="/about">About</a>{form}'), "/about": page("<h1>About</h1>")})
+
+
+def ran(workspace: Workspace, site: Served, suite: str, deadline_s: float = 60) -> SuiteResult:
+    workspace.suite.write_text(suite)
+    result = run_suite(workspace, site.site, "bwrap", deadline_s)
+    assert SuiteResult.model_validate_json(workspace.results.read_bytes()) == result
+    assert set(json.loads(workspace.results.read_bytes())) == set(SuiteResult.model_fields)
+    assert workspace.report.read_text().startswith("<!")
+    return result
+
+
+def test_an_honest_suite_passes_with_its_counts(workspace: Workspace, site: Served) -> None:
+    result = ran(
+        workspace,
+        site,
+        """
+import pytest
+from playwright.sync_api import Page, expect
+
+def test_home(page: Page, base_url: str):
+    page.goto(base_url)
+    expect(page.locator("h1")).to_have_text("Hello")
+
+def test_link(page: Page):
+    page.goto("/")
+    page.get_by_role("link", name="About").click()
+    expect(page).to_have_url("/about")
+
+def test_by_request(page: Page):
+    assert page.request.get("/about").ok
+
+def test_phone(new_context):
+    page = new_context(viewport={"width": 390, "height": 844}, is_mobile=True).new_page()
+    page.goto("/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+@pytest.mark.skip(reason="no shop")
+def test_shop(page): ...
+""",
+    )
+    assert (result.status, result.exit_code, result.reason) == ("passed", 0, "")
+    assert (result.passed, result.failed, result.skipped, result.errors) == (4, 0, 1, 0)
+    assert result.url_tested == site.site.url
+    assert result.report_path == "deployment/tests/report.html"
+    assert "4 passed, 1 skipped" in result.stdout
+    assert site.site.url in workspace.report.read_text()
+
+
+def test_a_red_suite_reports_what_and_shows_the_page(workspace: Workspace, site: Served) -> None:
+    result = ran(
+        workspace,
+        site,
+        """
+import pytest
+from playwright.sync_api import expect
+
+def test_good(page):
+    page.goto("/")
+
+def test_bad(page):
+    page.goto("/")
+    expect(page.locator("h1")).to_have_text("Goodbye", timeout=300)
+
+@pytest.fixture
+def broken():
+    raise RuntimeError("set-up went wrong")
+
+def test_error(broken): ...
+""",
+    )
+    assert (result.status, result.exit_code, result.reason) == ("failed", 1, "2 of 3 tests failed")
+    assert (result.passed, result.failed, result.errors) == (1, 1, 1)
+    report = workspace.report.read_text()
+    assert "data:image/jpeg;base64," in report or "data:image/jpg;base64," in report
+    assert "Goodbye" in report
+    assert not re.search(r'(src|href)="(?!"|data:|#|https://pypi.python.org)', report)  # self-contained
+
+
+def test_without_a_suite_it_is_skipped_and_an_earlier_report_does_not_stay(workspace: Workspace, site: Served) -> None:
+    workspace.report.write_text("of an earlier run")
+    result = run_suite(workspace, site.site, "bwrap", 60)
+    assert (result.status, result.exit_code, result.reason) == ("skipped", None, "No tests generated")
+    assert "earlier" not in workspace.report.read_text()
+    assert json.loads(workspace.results.read_bytes())["status"] == "skipped"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "fifo", "huge"])
+def test_a_suite_that_is_no_plain_file_is_not_run(
+    workspace: Workspace, site: Served, tmp_path: Path, kind: str
+) -> None:
+    match kind:
+        case "link":
+            (tmp_path / "elsewhere.py").write_text("def test_x(): ...")
+            workspace.suite.symlink_to(tmp_path / "elsewhere.py")
+        case "folder":
+            workspace.suite.mkdir()
+        case "fifo":
+            os.mkfifo(workspace.suite)
+        case _:
+            workspace.suite.write_text("#" * 600_000)
+    result = run_suite(workspace, site.site, "bwrap", 60)
+    assert result.status == "skipped"
+    assert result.reason.startswith("No tests generated: e2e_test.py is not a plain file")
+
+
+@pytest.mark.parametrize(
+    ("suite", "status", "reason"),
+    [
+        ("import os; os._exit(0)", "failed", "pytest ended with exit code 0 and left no readable JUnit file"),
+        ("def test_x(): import os; os._exit(0)", "failed", "exit code 0 and left no readable JUnit file"),
+        ("import sys; sys.exit(0)", "failed", ""),
+        ("x = 1", "failed", "the suite holds no test"),
+        ("def broken(:", "failed", "interrupted before its last test; 1 of 1 tests failed"),
+        ("import pytest; pytest.skip('no', allow_module_level=True)", "failed", ""),
+        ("import pytest\ndef test_x(): pytest.skip('no')", "skipped", "all 1 tests skipped themselves"),
+        ("import os, signal\ndef test_x(): os.kill(os.getpid(), signal.SIGKILL)", "failed", "exit code 137"),
+        (
+            "import atexit, os\ndef test_x(): assert False\nxml = '<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>'\n"
+            "atexit.register(lambda: (open('/out/junit.xml', 'w').write(xml), os._exit(0)))",
+            "failed",
+            "left no readable JUnit file",
+        ),
+        (
+            "import atexit, os\ndef test_x(): assert False\natexit.register(lambda: os._exit(0))",
+            "failed",
+            "exit code 0, but 1 of 1 tests failed",
+        ),
+        (
+            "import atexit, os\ndef test_x(): ...\n"
+            "atexit.register(lambda: (os.truncate('/out/junit.xml', 0), os.truncate('/out/junit.xml', 400_000_000)))",
+            "failed",
+            "left no readable JUnit file",
+        ),
+    ],
+)
+def test_a_verdict_is_never_better_than_its_evidence(
+    workspace: Workspace, site: Served, suite: str, status: str, reason: str
+) -> None:
+    result = ran(workspace, site, suite)
+    assert result.status == status
+    assert reason in result.reason
+
+
+def test_nothing_beside_the_suite_changes_how_it_runs(workspace: Workspace, site: Served) -> None:
+    folder = workspace.suite.parent
+    (folder / "conftest.py").write_text("import os; os._exit(3)")
+    (folder / "secrets.py").write_text("raise SystemExit('shadowed')")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -p evil")
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '-p evil'")
+    (folder / "evil.py").write_text("import os; os._exit(4)")
+    (folder / "sitecustomize.py").write_text("import os; os._exit(5)")
+    result = ran(workspace, site, "import secrets, sys\ndef test_x(): assert secrets.token_hex(4)")
+    assert (result.status, result.passed) == ("passed", 1)
+
+
+@pytest.fixture
+def canary() -> Iterator[tuple[int, list[bytes]]]:
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    heard.append(b"called")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1], heard
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_suite_gets_hold_of_nothing(
+    workspace: Workspace, site: Served, canary: tuple[int, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "worker-canary")
+    port, heard = canary
+    other = workspace.root.parent / "another-session.txt"
+    other.write_text("other-canary")
+    result = ran(
+        workspace,
+        site,
+        f"""
+import glob, os, pathlib, socket, urllib.request
+import pytest
+
+def test_environment():
+    for path in glob.glob("/proc/*/environ"):
+        try:
+            assert b"worker-" + b"canary" not in pathlib.Path(path).read_bytes()
+        except OSError:
+            pass
+
+@pytest.mark.parametrize("path", [{str(other)!r}, "/etc/shadow", "/root/.bashrc", {str(workspace.root)!r}])
+def test_files(path):
+    assert not os.path.exists(path)
+
+@pytest.mark.parametrize("address", [("127.0.0.1", {port}), ("169.254.169.254", 80), ("10.0.0.1", 22)])
+def test_network(address):
+    with pytest.raises(OSError):
+        socket.create_connection(address, 2)
+
+def test_browser(page):
+    page.goto("/")
+    assert page.evaluate("fetch('http://127.0.0.1:{port}/', {{mode: 'no-cors'}}).then(() => 1, () => 0)") == 0
+
+def test_its_own_file():
+    with pytest.raises(OSError):
+        pathlib.Path(__file__).write_text("")
+""",
+    )
+    assert result.status == "passed", result.stdout
+    assert heard == []
+    assert "worker-canary" not in workspace.report.read_text()
+
+
+def test_a_suite_that_sleeps_for_ever_is_stopped_and_still_leaves_a_report(workspace: Workspace, site: Served) -> None:
+    suite = "import time\ndef test_a(): ...\ndef test_b(): time.sleep(1000)\ndef test_c(): ..."
+    started = time.monotonic()
+    result = ran(workspace, site, suite, deadline_s=12)
+    assert time.monotonic() - started < 14
+    assert (result.status, result.passed, result.failed) == ("failed", 1, 1)
+    assert "TooLong: this test took longer than" in workspace.report.read_text()
+
+
+def test_a_suite_that_cannot_be_interrupted_is_killed_with_all_it_started(workspace: Workspace, site: Served) -> None:
+    marker = f"marker{os.getpid()}x{time.monotonic_ns()}"
+    suite = f"""
+import os, signal, subprocess, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+for _ in range(3):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", "{marker}"], start_new_session=True)
+def test_a(): time.sleep(1000)
+"""
+    result = ran(workspace, site, suite, deadline_s=3)
+    assert (result.status, result.exit_code, result.reason) == ("failed", None, "the suite was killed at its deadline")
+    assert "left no report" in workspace.report.read_text()
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if marker.encode() in p.read_bytes()]
+    assert left == []
+
+
+def test_a_hundred_megabytes_of_output_are_cut(workspace: Workspace, site: Served) -> None:
+    suite = """
+import os, sys
+def test_a(capfd):
+    with capfd.disabled():
+        os.write(1, b"\\x1b]52;c;aGk=\\x07\\x1b[31mred\\x1b[0m \\x00")
+        for _ in range(1000): os.write(1, b"x" * 100_000)
+        os.write(2, b"y" * 1_000_000)
+"""
+    result = ran(workspace, site, suite)
+    assert result.passed == 1
+    assert len(result.stdout) < 110_000
+    assert len(result.stderr) < 110_000
+    assert "red" in result.stdout
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", result.stdout)
+    assert workspace.results.stat().st_size < 1_000_000
+
+
+def test_links_in_place_of_results_are_not_followed(workspace: Workspace, site: Served, tmp_path: Path) -> None:
+    """Neither those that the suite leaves in the sandbox, nor those that the agent left in the folder."""
+    (tmp_path / "secret").write_text("<! secret of the host")
+    workspace.report.symlink_to(tmp_path / "secret")
+    workspace.results.symlink_to(tmp_path / "secret")
+    suite = f"""
+import atexit, os
+def swap():
+    for name in ("/out/report.html", "/out/junit.xml"):
+        os.unlink(name)
+        os.symlink({str(tmp_path / "secret")!r}, name)
+atexit.register(swap)
+def test_a(): ...
+"""
+    result = ran(workspace, site, suite)
+    assert result.status == "failed"
+    assert "secret of the host" not in workspace.report.read_text()
+    assert (tmp_path / "secret").read_text() == "<! secret of the host"
+    assert not workspace.report.is_symlink()
+    assert not workspace.results.is_symlink()
+
+
+def test_a_stop_from_outside_ends_it(workspace: Workspace, site: Served) -> None:
+    workspace.suite.write_text("import time\ndef test_a(): time.sleep(1000)")
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(BrowserError, match="it was stopped"):
+        run_suite(workspace, site.site, "bwrap", 60, stop=stop)
+    assert time.monotonic() - started < 10
+
+
+def test_without_the_sandbox_it_runs_just_the_same(workspace: Workspace, site: Served) -> None:
+    workspace.suite.write_text("def test_a(page):\n    page.goto('/')\n    assert page.title() == 'A site'")
+    result = run_suite(workspace, site.site, "unsafe-none", 60)
+    assert (result.status, result.passed) == ("passed", 1), result.stdout + result.stderr
+
+
+# --- pure --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "junit",
+    [
+        None,
+        b"",
+        b"<html/>",
+        b"\xff\xfe\x00",
+        b'<?xml version="1.0" encoding="no-such"?><testsuites/>',
+        b'<!DOCTYPE t [<!ENTITY a "x"><!ENTITY b "&a;&a;&a;&a;">]><testsuites>&b;</testsuites>',
+        b'<!DOCTYPE t SYSTEM "file:///etc/passwd"><testsuites/>',
+        b"<testsuites><testsuite>",
+    ],
+)
+def test_what_is_no_junit_file_counts_nothing(junit: bytes | None) -> None:
+    assert read_counts(junit) is None
+
+
+def test_sums_that_a_junit_file_claims_are_not_believed() -> None:
+    case = b"<testcase><error/><failure/></testcase>"
+    junit = b'<testsuites><testsuite tests="100" failures="0">' + case + b"</testsuite></testsuites>"
+    assert read_counts(junit) == Counts(errors=1)
+
+
+@pytest.mark.parametrize("exit_code", [None, 0, 1, 2, 3, 4, 5, 137])
+@pytest.mark.parametrize(
+    "counts",
+    [None, Counts(), Counts(passed=2), Counts(passed=2, failed=1), Counts(passed=2, errors=1), Counts(skipped=2)],
+)
+def test_only_agreeing_evidence_passes(exit_code: int | None, counts: Counts | None) -> None:
+    status, reason = verdict(exit_code, counts)
+    assert (status == "passed") == (exit_code == 0 and counts == Counts(passed=2))
+    assert (reason == "") == (status == "passed")
+
+
+def test_output_keeps_its_lines_and_loses_its_controls() -> None:
+    assert readable("a\x1b[31mb\x1b[0m\r\n\tc\x07\u202ed\x00") == "ab\n\tcd"
+    assert len(readable("x" * 1_000_000)) < 100_200
