@@ -1,5 +1,6 @@
 """One real build through the service's worker, and what may follow it."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def test_the_name_is_shown(page, base_url):
 
 
 @pytest.fixture(scope="module")
-async def built(service: ServiceUnderTest) -> Seen:
-    return await run_deployment(service, "full-build/on-demand", {"request": REQUEST})
+def built(service: ServiceUnderTest) -> Seen:
+    return asyncio.run(run_deployment(service, "full-build/on-demand", {"request": REQUEST}))
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def workspace(service: ServiceUnderTest, built: Seen, record_of: Registry) -> Wo
     return Workspace.of(service.home, execution.user_id, execution.session_id)
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio
 
 
 async def test_a_build_is_nine_task_runs_in_order_in_one_flow_run(built: Seen):
@@ -154,6 +155,22 @@ async def test_a_reverification_is_steps_7_to_9_and_leaves_the_execution_as_it_i
     assert record_of.execution(built.execution_id).site_state == "live"
 
 
+async def test_another_machine_goes_on_from_the_archive(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace, tmp_path: Path
+):
+    """The folder of the session is gone, as on a machine that never had it."""
+    workspace.root.rename(tmp_path / "elsewhere")
+    try:
+        again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+    finally:
+        if not workspace.source.exists():
+            (tmp_path / "elsewhere").rename(workspace.root)
+
+    assert again.flow_run.state_name == "Completed", again.lines
+    assert again.tasks == ALL[5:]
+    assert record_of.progress(built.execution_id).verdict is Verdict.PASSED
+
+
 async def test_a_red_suite_completes_the_run_with_the_verdict_failed_checks(
     built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
 ):
@@ -196,19 +213,3 @@ async def test_a_broken_page_fails_the_run_and_a_reverification_calls_the_site_d
     assert looked.flow_run.state_name == "Failed"
     assert "1 of 1 sites are degraded" in str(looked.flow_run.state.message if looked.flow_run.state else "")
     assert record_of.execution(built.execution_id).site_state == "degraded"
-
-
-async def test_another_machine_goes_on_from_the_archive(
-    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace, tmp_path: Path
-):
-    """The folder of the session is gone, as on a machine that never had it."""
-    workspace.root.rename(tmp_path / "elsewhere")
-    try:
-        again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
-    finally:
-        if not workspace.source.exists():
-            (tmp_path / "elsewhere").rename(workspace.root)
-
-    assert again.flow_run.state_name == "Completed", again.lines
-    assert again.tasks == ALL[5:]
-    assert record_of.progress(built.execution_id).verdict is Verdict.PASSED
