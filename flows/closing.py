@@ -27,7 +27,7 @@ async def close(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
 
 def _write_status(run: RunRecord, state: State[Any]) -> None:
     failure = registry().failure_of(run.run_id)
-    if state.is_cancelled():
+    if state.is_cancelled() or state.is_cancelling():  # the worker calls while the state is still Cancelling
         registry().set_status(run.execution_id, Status.CANCELLED, run_id=run.run_id)
     elif state.is_completed() or (run.verb is Verb.REVERIFY and failure is None):
         registry().set_status(run.execution_id, Status.COMPLETED, run_id=run.run_id)

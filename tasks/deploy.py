@@ -27,6 +27,7 @@ LEASE_S = 600.0
 )
 async def deploy(execution: Execution) -> Site:
     """Safe to repeat: the same source is the same release, and a release that is there is not uploaded again."""
+
     async def work() -> Site:
         host = host_for(await load_hosting(execution.request.hosting), execution.site_name)
         site = await in_thread(_publish, execution, host)

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Paused, Running
 
 from deployments.engines import Engine
+from tasks.adapters.agents import processes
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.registry import Accepted, Registry
 from tasks.domain.pipeline import Status
@@ -39,12 +40,15 @@ async def held_build(service: ServiceUnderTest, record: Registry) -> AsyncIterat
     async with asyncio.timeout(60):
         while (session := runtime.session()) is None:
             await asyncio.sleep(0.005)
-    os.kill(session.pid, signal.SIGSTOP)
+    frozen = processes.family(session.pid)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield accepted
     finally:
-        with suppress(ProcessLookupError):
-            os.kill(session.pid, signal.SIGCONT)
+        for pid in frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 async def flow_run_of(record: Registry, accepted: Accepted) -> uuid.UUID:

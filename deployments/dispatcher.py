@@ -1,0 +1,344 @@
+"""Starts what the registry holds, and writes back what became of it: ``python -m deployments.dispatcher``.
+
+It runs beside the worker. Three duties, each safe to repeat and to be killed in:
+dispatch: a run that waits in the registry becomes a Prefect flow run, once (idempotency key ``{verb}:{run_id}``);
+reconcile: the state of Prefect's flow run becomes the run's status, one way, where no hook has written it;
+orphans: an engine whose worker is gone is still cancelled when asked, and is not believed to live when it is dead.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from blocks.settings import settings
+from deployments.engines import Engine, Move, next_move
+from deployments.redaction import Redact
+from flows.closing import close
+from flows.full_build import full_build
+from flows.redeploy import redeploy
+from flows.reverify import reverify
+from tasks.adapters.registry import ExecutionRecord, Registry, RunRecord
+from tasks.domain.ids import tags
+from tasks.domain.pipeline import Failure, Status, Verb
+
+SWEEP_S = 2.0
+"""How long a run's status may lag behind Prefect's state, where no hook wrote it."""
+
+HOOKS_S = 5.0
+"""How long a flow run's own hooks have before the sweep does their work."""
+
+STUCK_S = 120.0
+"""A worker that has taken a run starts its engine within seconds; after this it died in between."""
+
+LONGEST_PAUSE_S = 15.0
+
+FLOWS: Mapping[Verb, Flow[..., Any]] = {
+    Verb.FULL_BUILD: full_build,
+    Verb.REDEPLOY: redeploy,
+    Verb.REVERIFY: reverify,
+}
+
+TROUBLE = (ConnectionError, httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
+"""The database or the server is away, or lacks something that `make up` puts there: all work waits."""
+
+log = logging.getLogger("dispatcher")
+
+
+def parameters_of(run: RunRecord, execution: ExecutionRecord) -> dict[str, Any]:
+    match run.verb:
+        case Verb.FULL_BUILD:
+            return {"request": execution.request.model_dump(mode="json"), "execution_id": run.execution_id}
+        case Verb.REDEPLOY:
+            return {"execution_id": run.execution_id}
+        case Verb.REVERIFY:
+            return {"execution_ids": [run.execution_id]}
+
+
+def status_of(state: StateType, recorded: Status) -> Status | None:
+    """The status that a run has by its flow run's state; None where there is nothing to write.
+
+    Scheduled covers a retry that waits for its turn, Cancelling a run that still cleans up.
+    """
+    match state:
+        case StateType.RUNNING:
+            status = Status.RUNNING
+        case StateType.PAUSED:
+            status = Status.WAITING_INPUT
+        case StateType.COMPLETED:
+            status = Status.COMPLETED
+        case StateType.CANCELLED:
+            status = Status.CANCELLED
+        case StateType.FAILED | StateType.CRASHED:
+            status = Status.FAILED
+        case StateType.SCHEDULED | StateType.PENDING | StateType.CANCELLING:
+            return None
+    return None if status is recorded else status
+
+
+VANISHED = Failure(
+    step=0,
+    step_name="",
+    message="Prefect has no such flow run any more, somebody deleted it; "
+    "start redeploy/on-demand with this execution's id, or build again",
+)
+
+
+class Dispatcher:
+    """``engines``: the folder of `engine.sh`'s records. ``hooks_s``: see HOOKS_S."""
+
+    def __init__(self, registry: Registry, client: PrefectClient, engines: Path, hooks_s: float = HOOKS_S) -> None:
+        self.registry, self.client, self.engines = registry, client, engines
+        self.hooks_s, self.stuck_s = hooks_s, STUCK_S
+        self._deployments: dict[Verb, UUID] = {}
+        self._signalled: dict[UUID, float] = {}
+        self._cancelled_here: set[UUID] = set()
+        self._troublesome: set[str] = set()
+
+    async def dispatch(self) -> None:
+        for run in await asyncio.to_thread(self.registry.undispatched):
+            await self._apart(run, self._dispatch_one(run))
+
+    async def _apart(self, run: RunRecord, work: Coroutine[Any, Any, None]) -> None:
+        """One run's own trouble is told once, and does not keep the other runs waiting."""
+        try:
+            await work
+        except TROUBLE:
+            raise
+        except Exception:
+            if run.run_id not in self._troublesome:
+                log.exception("passed over run=%s execution=%s", run.run_id, run.execution_id)
+            self._troublesome.add(run.run_id)
+        else:
+            self._troublesome.discard(run.run_id)
+
+    async def _dispatch_one(self, run: RunRecord) -> None:
+        execution = await asyncio.to_thread(self.registry.execution, run.execution_id)
+        labels = tags(
+            user_id=execution.user_id,
+            session_id=execution.session_id,
+            execution_id=run.execution_id,
+            site_type=execution.request.site_type,
+        )
+        try:
+            flow_run = await self.client.create_flow_run_from_deployment(
+                await self._deployment(run.verb),
+                parameters=parameters_of(run, execution),
+                state=Scheduled(),
+                name=f"{run.verb} {run.execution_id}",
+                tags=[f"{key}:{labels[key]}" for key in ("UserGUID", "SessionID", "ExecutionID", "SiteType")],
+                idempotency_key=f"{run.verb}:{run.run_id}",
+            )
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code not in (httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY):
+                raise
+            await self._refused(run, error)
+            return
+        kept = await asyncio.to_thread(self.registry.mark_dispatched, run.run_id, str(flow_run.id))
+        log.info(
+            "dispatched run=%s execution=%s verb=%s flow_run=%s%s",
+            *(run.run_id, run.execution_id, run.verb, flow_run.id, "" if kept else " (another flow run does it)"),
+        )
+
+    async def _refused(self, run: RunRecord, error: PrefectHTTPStatusError) -> None:
+        failure = Failure(
+            step=0,
+            step_name="",
+            message=f"Prefect refused the run's parameters: {error.response.text[:500]}; "
+            "register the deployments of this version with make up, then ask for the run again",
+        )
+        await asyncio.to_thread(self.registry.set_status, run.execution_id, Status.FAILED, failure, run_id=run.run_id)
+        log.error("refused run=%s execution=%s: %s", run.run_id, run.execution_id, failure.message)
+
+    async def _deployment(self, verb: Verb) -> UUID:
+        """Looked up again after every failure: a deployment that was deleted and registered again has a new id."""
+        if verb not in self._deployments:
+            self._deployments[verb] = (await self.client.read_deployment_by_name(verb.deployment)).id
+        return self._deployments[verb]
+
+    def forget(self) -> None:
+        """What may be stale after trouble."""
+        self._deployments.clear()
+
+    async def reconcile(self) -> None:
+        runs = await asyncio.to_thread(self.registry.active_runs)
+        known = await self._flow_runs({UUID(run.flow_run_id) for run in runs if run.flow_run_id})
+        for run in runs:
+            flow_run = known.get(UUID(run.flow_run_id)) if run.flow_run_id else None
+            await self._apart(run, self._reconcile_one(run, flow_run))
+
+    async def _reconcile_one(self, run: RunRecord, flow_run: FlowRun | None) -> None:
+        if flow_run is None:
+            await self._write(run, Status.FAILED, VANISHED)
+            return
+        state = flow_run.state
+        if state is None:
+            return
+        if state.type is StateType.PENDING and _age(state) > self.stuck_s:
+            await self._start_again(run, flow_run)
+        if (status := status_of(state.type, run.status)) is None:
+            return
+        if not status.is_final:
+            await self._write(run, status, None)
+            return
+        if _age(state) < self.hooks_s:
+            return
+        if status is Status.COMPLETED and run.status is Status.PENDING:  # too quick for any sweep to see it run
+            await self._write(run, Status.RUNNING, None)
+        await self._close(run, flow_run)
+        log.info("closed run=%s execution=%s state=%s", run.run_id, run.execution_id, state.name)
+
+    async def _start_again(self, run: RunRecord, flow_run: FlowRun) -> None:
+        if not (self.engines / str(flow_run.id)).exists():
+            await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
+            log.warning("scheduled again run=%s execution=%s: no engine was started", run.run_id, run.execution_id)
+
+    async def _write(self, run: RunRecord, status: Status, failure: Failure | None) -> None:
+        changed = await asyncio.to_thread(
+            self.registry.set_status, run.execution_id, status, failure, run_id=run.run_id
+        )
+        if changed:
+            log.info(
+                "status run=%s execution=%s old=%s new=%s%s",
+                *(run.run_id, run.execution_id, run.status, status, f": {failure.message}" if failure else ""),
+            )
+
+    async def look_after_orphans(self) -> None:
+        engines = [engine for engine in Engine.below(self.engines) if not engine.watched]
+        known = await self._flow_runs({engine.flow_run_id for engine in engines}) if engines else {}
+        for engine in engines:
+            await self._look_after(engine, known.get(engine.flow_run_id))
+
+    async def _look_after(self, engine: Engine, flow_run: FlowRun | None) -> None:
+        state = flow_run.state if flow_run else None
+        signalled = self._signalled.get(engine.flow_run_id)
+        move = next_move(
+            alive=engine.alive,
+            state=state.type if state else None,
+            suspended=state is not None and state.name == "Suspended",
+            in_state_s=_age(state) if state else 0.0,
+            signalled_s=None if signalled is None else time.monotonic() - signalled,
+            cancelled_here=engine.flow_run_id in self._cancelled_here,
+        )
+        match move:
+            case Move.LEAVE:
+                return
+            case Move.TERMINATE:
+                self._signalled[engine.flow_run_id] = time.monotonic()
+                if state is not None and state.type is StateType.CANCELLING:
+                    self._cancelled_here.add(engine.flow_run_id)
+                    await self._write_cancelled(engine.flow_run_id)
+                engine.terminate()
+            case Move.KILL:
+                engine.kill()
+            case Move.RECORD_CANCELLED:
+                await self._record_cancelled(engine.flow_run_id)
+                engine.forget()
+            case Move.RECORD_CRASHED:
+                message = "The engine's process ended without a word while no worker watched it."
+                await self.client.set_flow_run_state(engine.flow_run_id, Crashed(message=message), force=True)
+                engine.forget()
+            case Move.FORGET:
+                engine.forget()
+        if not engine.path.exists():
+            self._signalled.pop(engine.flow_run_id, None)
+            self._cancelled_here.discard(engine.flow_run_id)
+        log.info("orphan flow_run=%s pid=%s move=%s", engine.flow_run_id, engine.process.pid, move)
+
+    async def _write_cancelled(self, flow_run_id: UUID) -> None:
+        """Before its engine is ended, which would have itself recorded as crashed."""
+        for run in await asyncio.to_thread(self.registry.runs_of, str(flow_run_id)):
+            await self._write(run, Status.CANCELLED, None)
+
+    async def _record_cancelled(self, flow_run_id: UUID) -> None:
+        await self._write_cancelled(flow_run_id)
+        await self.client.set_flow_run_state(flow_run_id, Cancelled(message="Cancelled."), force=True)
+        for run in await asyncio.to_thread(self.registry.runs_of, str(flow_run_id)):
+            await self._apart(run, self._close(run, await self.client.read_flow_run(flow_run_id)))
+
+    async def _close(self, run: RunRecord, flow_run: FlowRun) -> None:
+        """What the run's own hooks would have done."""
+        if flow_run.state is not None:
+            await close(FLOWS[run.verb], flow_run, flow_run.state)
+
+    async def _flow_runs(self, ids: set[UUID]) -> dict[UUID, FlowRun]:
+        known: dict[UUID, FlowRun] = {}
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), 100):  # the server's limit for one answer is 200
+            some = FlowRunFilter(id=FlowRunFilterId(any_=wanted[start : start + 100]))
+            known |= {found.id: found for found in await self.client.read_flow_runs(flow_run_filter=some)}
+        return known
+
+
+def _age(state: State[Any]) -> float:
+    return (datetime.now(UTC) - state.timestamp).total_seconds()
+
+
+async def serve(registry: Registry, client: PrefectClient, home: Path, ready: Path) -> None:
+    """Work until killed. Trouble with database or server is logged once, and waited out with growing pauses."""
+    dispatcher = Dispatcher(registry, client, home / "run" / "engines")
+    swept = 0.0
+    pause = 0.0
+    while True:
+        try:
+            await dispatcher.dispatch()
+            if time.monotonic() - swept >= SWEEP_S:
+                await dispatcher.look_after_orphans()
+                await dispatcher.reconcile()
+                swept = time.monotonic()
+            if pause:
+                log.info("works again")
+            pause = 0.0
+            ready.write_text(str(os.getpid()), encoding="ascii")
+            await asyncio.to_thread(registry.wait_for_work, SWEEP_S)
+        except TROUBLE as error:
+            dispatcher.forget()
+            if not pause:
+                log.warning("%s: %s; tried again with growing pauses", type(error).__name__, error)
+            pause = min(LONGEST_PAUSE_S, pause * 2 or 0.5)
+            await asyncio.sleep(pause)
+
+
+def open_registry(url: str) -> Registry:
+    pause = 0.5
+    while True:
+        try:
+            return Registry.open(url)
+        except ConnectionError as error:
+            log.warning("%s", error)
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, pause * 2)
+
+
+async def main() -> None:
+    home = settings().home
+    registry = open_registry(settings().registry_url)
+    log.info("started registry=%s", registry.where)
+    async with get_client() as client:
+        await serve(registry, client, home, home / "run" / "dispatcher.ready")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Redact())
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if not os.environ.get("PREFECT_API_URL"):
+        sys.exit("PREFECT_API_URL is not set: the dispatcher is a part of the service; start it with: make up")
+    asyncio.run(main())

@@ -1,0 +1,74 @@
+"""Tells the Prefect server what this project has: work pool, blocks and deployments. Safe to repeat.
+
+``python -m deployments.register``, with the environment of ``service.env``. One process does all: starting Prefect's
+command line takes longer than what it then does.
+"""
+
+import asyncio
+import sys
+import time
+
+import httpx
+from prefect.cli import app
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
+from prefect.workers.process import ProcessWorker
+
+from blocks.local_hosting import LocalHosting
+from deployments.configuration import POOL
+
+SERVER_DEADLINE_S = 120.0
+
+
+async def await_server() -> None:
+    """Return when the server answers; it may be starting at the same time."""
+    url = f"{get_current_settings().api.url}/health"
+    deadline = time.monotonic() + SERVER_DEADLINE_S
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        while True:
+            try:
+                if (await client.get(url)).is_success:
+                    return
+                words = "it is not healthy"
+            except httpx.HTTPError as error:
+                words = f"{type(error).__name__}: {error}"
+            if time.monotonic() > deadline:
+                sys.exit(f"{url} did not answer in {SERVER_DEADLINE_S:.0f} s: {words}; start the service with: make up")
+            await asyncio.sleep(0.1)
+
+
+async def register_pool() -> None:
+    pool = WorkPoolCreate(
+        name=POOL,
+        type=ProcessWorker.type,
+        description="Runs builds as processes on the machine of the worker; started and stopped by make up and down.",
+        base_job_template=ProcessWorker.get_default_base_job_template(),
+    )
+    async with get_client() as client:
+        try:
+            await client.create_work_pool(pool)
+        except ObjectAlreadyExists:
+            return
+
+
+async def register_blocks() -> None:
+    """Block types with their forms, and one block to start with; a block that somebody changed stays as it is."""
+    await LocalHosting.aregister_type_and_schema()
+    try:
+        await LocalHosting.aload("default")
+    except ValueError:
+        await LocalHosting().asave("default")
+
+
+async def register() -> None:
+    await await_server()
+    await register_pool()
+    await register_blocks()
+
+
+if __name__ == "__main__":
+    asyncio.run(register())
+    sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
+    app()
