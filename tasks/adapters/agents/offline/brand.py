@@ -162,9 +162,7 @@ def _ends_there(rest: str, code: str) -> bool:
 
 
 _AFTER_A_NAME = frozenset(
-    (
-        "in with and at for from on is are that who which to near by of called please where a an the has have was will"
-    ).split()
+    ["in", "with", "and", "at", "for", "from", "on", "is", "are", "that", "who", "which", "to", "near", "by", "of", "called", "please", "where", "a", "an", "the", "has", "have", "was", "will"]
 )
 _ROMANCE = frozenset({"fr", "es", "it", "pt", "nl"})
 _PERSONAL = re.compile(
