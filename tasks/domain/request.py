@@ -61,7 +61,7 @@ class SiteRequest(BaseModel):
         description="Who the site is for, such as ana@example.com. One address means one user. Never published.",
         min_length=3,
         max_length=254,
-        pattern=r"^[^\s@<>()\[\],;:\\\"]+@[^\s@<>()\[\],;:\\\"]+\.[^\s@<>()\[\],;:\\\"]{2,}$",
+        pattern=r"^[^\s@<>]+@[^\s@<>]+\.[^\s@<>]+$",
         examples=["ana@example.com"],
         json_schema_extra=_at(1),
     )

@@ -166,3 +166,18 @@ def test_prefects_database_is_made_beside_the_registrys_once(
     create_beside(registry_url, prefect_url)
     with psycopg.connect(prefect_url.replace("+asyncpg", "")) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == ("sites_prefect",)
+
+
+def test_a_database_server_that_somebody_runs_is_used_and_remembered(
+    own_service: ServiceUnderTest, registry_role: str, postgres_cluster: PrivateCluster
+) -> None:
+    with postgres_cluster.connect() as connection:
+        connection.execute("ALTER ROLE sites CREATEDB")
+    started = own_service.make("up", TMUX_BUILDER_DATABASE_URL=registry_role)
+    assert started.returncode == 0, started.stderr
+    assert not (own_service.home / "postgresql").exists()
+    assert own_service.registry().executions() == []
+    with psycopg.connect(registry_role.replace("+psycopg", "").replace("/sites", "/sites_prefect")) as connection:
+        assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (3,)
+    assert own_service.make("up").stdout == started.stdout.replace("starting the service\n", "")
+    assert own_service.make("down").returncode == 0  # before its database goes
