@@ -176,8 +176,10 @@ def test_a_database_server_that_somebody_runs_is_used_and_remembered(
     started = own_service.make("up", TMUX_BUILDER_DATABASE_URL=registry_role)
     assert started.returncode == 0, started.stderr
     assert not (own_service.home / "postgresql").exists()
-    assert own_service.registry().executions() == []
-    with psycopg.connect(registry_role.replace("+psycopg", "").replace("/sites", "/sites_prefect")) as connection:
+    registry = own_service.registry()
+    assert registry.executions() == []
+    registry.close()
+    with psycopg.connect(beside(registry_role)[1].replace("+asyncpg", "")) as connection:
         assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (3,)
     assert own_service.make("up").stdout == started.stdout.replace("starting the service\n", "")
     assert own_service.make("down").returncode == 0  # before its database goes

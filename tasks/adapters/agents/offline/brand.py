@@ -11,7 +11,9 @@ from .voice import speak
 
 _UPPER = r"[A-ZÀ-ÖØ-ÞŒŠŽА-ЯЁІЇЄҐΑ-ΩΆ-Ώ0-9]"
 _WORD = r"[^\W_][\w'’.&+-]*"
-_PROPER = rf"(?:(?:Dr|Dra|Prof|Mr|Mrs|Ms|St|Ste|Dott|Ing|Sr|Sra)\.|{_UPPER}[\w'’&+-]*(?:\.(?=\w)[\w]+)*)"
+_PROPER = (
+    rf"(?:(?:Dr|Dra|Prof|Mr|Mrs|Ms|St|Ste|Dott|Ing|Sr|Sra)\.|{_UPPER}[\w'’&+-]{{0,40}}(?:\.(?=\w)\w{{1,40}}){{0,3}})"
+)
 _LINK = (
     r"(?:of|de|del|della|dei|di|da|do|dos|du|des|la|le|les|el|los|las|l['’]|d['’]|van|der|den|von|zum|zur|am|im|the|"
     r"at|&|und|and|et|y|e)"
@@ -162,7 +164,34 @@ def _ends_there(rest: str, code: str) -> bool:
 
 
 _AFTER_A_NAME = frozenset(
-    ["in", "with", "and", "at", "for", "from", "on", "is", "are", "that", "who", "which", "to", "near", "by", "of", "called", "please", "where", "a", "an", "the", "has", "have", "was", "will"]
+    [
+        "in",
+        "with",
+        "and",
+        "at",
+        "for",
+        "from",
+        "on",
+        "is",
+        "are",
+        "that",
+        "who",
+        "which",
+        "to",
+        "near",
+        "by",
+        "of",
+        "called",
+        "please",
+        "where",
+        "a",
+        "an",
+        "the",
+        "has",
+        "have",
+        "was",
+        "will",
+    ]
 )
 _ROMANCE = frozenset({"fr", "es", "it", "pt", "nl"})
 _PERSONAL = re.compile(

@@ -88,6 +88,10 @@ _OWN_WORDS = frozenset({"services", "booking", "events"})
 """Sections that mean so many things that the requester's word is better than the template's."""
 _SLUG_LIMIT = 32
 MAX_PAGES = 9
+_LISTED_PAGES = re.compile(
+    r"((?:[A-Za-z][\w'’-]{0,30}(?: [\w'’-]{1,30})?, ){1,8}[\w'’-]{1,30}(?: [\w'’-]{1,30})?,? (?:and|&) "
+    r"[\w'’-]{1,30}) pages$"
+)
 
 
 @dataclass(frozen=True)
@@ -602,8 +606,9 @@ def _page_wishes(document: Document, code: str, sections: tuple[Section, ...]) -
                 for label, concept in titled
                 if label
             ]
-    listing = re.search(
-        r"((?:[A-Za-z][\w'’-]*(?:\s[\w'’-]+)?,\s)+[\w'’-]+(?:\s[\w'’-]+)?,?\s(?:and|&)\s[\w'’-]+)\s+pages\b", text
+    listing = next(
+        filter(None, (_LISTED_PAGES.search(text[: match.end()][-200:]) for match in re.finditer(r" pages\b", text))),
+        None,
     )
     if listing:
         labels = [label[:1].upper() + label[1:] for label in documents.listed(re.split(r"[;:]\s", listing[1])[-1])]

@@ -51,7 +51,9 @@ _CJK_DAY = (
     r"(?:周|星期)[一二三四五六日末天]|[월화수목금토일](?:요일)?(?=[~\-– 0-9:요오,])"
 )
 _DAY = rf"(?:{lexicon.either('days')}|{_CJK_DAY})"
-_DAYS = rf"(?<!\w){_DAY}(?:\s*(?:{_DASH}|[/,&+]|{lexicon.either('until')}|{lexicon.either('together')})\s*{_DAY})*"
+_DAYS = (
+    rf"(?<!\w){_DAY}(?:\s*(?:{_DASH}|[/,&+]|{lexicon.either('until')}|{lexicon.either('together')})\s*{_DAY}){{0,7}}"
+)
 _HOURS = re.compile(
     rf"(?P<days>{_DAYS})\.?\s*[:：,]?\s*(?:{lexicon.either('from')}\s+)?"
     rf"(?P<times>{_RANGE}(?:\s*(?:,|und|and|et|y|e|en|/|&|، و|、)\s*{_RANGE})*|{_CLOSED})",
@@ -82,11 +84,11 @@ _QUOTE = re.compile(r"[\"“„«「](?P<words>[^\"”“»」]{3,400})[\"”“
 EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}(?![\w-])")
 _PHONE = re.compile(r"(?<![\w.,/:-])(?:\+|00)?\(?\d[\d\s()/.\u2011-]{5,20}\d(?![\w%€$]|[.,:]\d)")
 _STREETS = (
-    r"[A-ZÄÖÜ][\wäöüß.-]*(?:straße|strasse|str\.|gasse|weg|platz|allee|ring|ufer|damm|straat|laan|plein|gracht|kade)"
+    r"[A-ZÄÖÜ][\wäöüß.-]{0,40}(?:straße|strasse|str\.|gasse|weg|platz|allee|ring|ufer|damm|straat|laan|plein|gracht|kade)"
     r"\s+\d{1,4}\s?[a-z]?\b(?:,?\s+\d{4,5}(?:\s?[A-Z]{2})?\s+[A-ZÄÖÜ][\wäöüß-]+(?:\s[A-ZÄÖÜ(][\wäöüß)-]+)?)?",
     r"(?:Am|An der|Im|Auf der|Zum|Zur|Alte|Alter|Große|Kleine)\s[A-ZÄÖÜ][\wäöüß-]+\s\d{1,4}\s?[a-z]?\b"
     r"(?:,?\s+\d{5}\s+[A-ZÄÖÜ][\wäöüß-]+)?",
-    r"\d{1,5}[A-Za-z]?\s+(?:[A-Z][\w'’.-]+\s+){1,4}(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Square|Drive|Boulevard|Blvd|Way|Place|"
+    r"\d{1,5}[A-Za-z]?\s+(?:[A-Z][\w'’.-]{1,30}\s+){1,4}(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Square|Drive|Boulevard|Blvd|Way|Place|"
     r"Court|Row|Quay|Hill|Terrace|Close)\b\.?(?:,\s*[A-Z0-9][\w'’ -]{1,30}){0,3}",
     r"\d{1,4}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|quai|chemin|impasse|allée)\s[^,.\n;]{3,40}(?:,\s*\d{5}\s+[A-ZÀ-Ý][\w'’-]+)?",
     r"(?:Calle|C/|Avenida|Avda\.|Plaza|Paseo|Via|Viale|Piazza|Corso|Rua|Praça|Largo|Travessa|ul\.|Carrer)\s[^,.\n;]{3,40}?,?\s*"

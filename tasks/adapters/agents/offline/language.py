@@ -63,7 +63,7 @@ def detect(text: str) -> Language:
         return Language("en", sure=False)
     match script:
         case "latin":
-            return _latin(text, folded)
+            return _latin(text)
         case "ar":
             persian = len(re.findall(r"[پچژگ\u06cc\u06a9]", text))
             return Language("fa" if persian >= 2 else "ar")
@@ -72,7 +72,7 @@ def detect(text: str) -> Language:
     return Language(script)
 
 
-def _latin(text: str, folded: lexicon.Folded) -> Language:
+def _latin(text: str) -> Language:
     tokens = re.findall(r"[\w'’-]+", text.casefold())
     scores: dict[str, float] = {}
     for code in _LATIN:
@@ -80,8 +80,9 @@ def _latin(text: str, folded: lexicon.Folded) -> Language:
         marks = sum(text.casefold().count(mark) for mark in _MARKS.get(code, ""))
         scores[code] = sum(1.0 for token in tokens if token in stop) + 0.34 * min(marks, 12)
     if len(tokens) <= 12 or max(scores.values()) < 2:
+        beginning = lexicon.Folded(text[:2000])
         for code in _LATIN:
-            scores[code] += 0.9 * _terms_of(code, folded)
+            scores[code] += 0.9 * _terms_of(code, beginning)
     best = max(_LATIN, key=lambda code: (scores[code], code == "en"))
     return Language(best, sure=scores[best] > 0)
 
