@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilter,
     TaskRunFilterFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.objects import Artifact, FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import LogSort, TaskRunSort
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -89,11 +89,14 @@ async def finished(client: PrefectClient, flow_run_id: UUID, deadline_s: float =
             if flow_run.state is not None and flow_run.state.is_final():
                 break
             await asyncio.sleep(0.2)
+    # Logs travel in batches. A run that ended by itself says so in its last line; one that was ended does not.
+    last_line = None if flow_run.state.type in (StateType.CANCELLED, StateType.CRASHED) else "Finished in state"
     async with asyncio.timeout(30):
         while True:
             seen = await look(client, flow_run_id)
             done = all(run.state is not None and run.state.is_final() for run in seen.task_runs)
-            if done and not any(tag.startswith("never") for tag in seen.flow_run.tags):
+            told = last_line is None or any(line.startswith(last_line) for line in seen.lines[-3:])
+            if done and told:
                 return seen
             await asyncio.sleep(0.2)
 

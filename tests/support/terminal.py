@@ -76,7 +76,7 @@ class Stage:
         assert not left, f"still running: {left}"
 
 
-def eventually(condition: Callable[[], object], within_s: float = 10) -> None:
+def eventually(condition: Callable[[], object], within_s: float = 30) -> None:
     """Wait on a condition; fail when it does not come."""
     end = time.monotonic() + within_s
     while not condition():

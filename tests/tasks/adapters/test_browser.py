@@ -154,7 +154,7 @@ def test_a_site_that_is_not_served_at_all_is_the_sites_fault(screenshots: Path) 
         port = free.getsockname()[1]
     site = Site(name="x", url=f"http://x.localhost:{port}/", release_id="r1-0", dial=f"127.0.0.1:{port}")
     check = photograph(site, screenshots, "bwrap")
-    assert "ERR_EMPTY_RESPONSE" in found(check, "front page").detail or "ERR_CONN" in found(check, "front page").detail
+    assert "net::ERR_" in found(check, "front page").detail
 
 
 @pytest.fixture
@@ -250,8 +250,8 @@ def test_a_page_that_is_stuck_spoils_no_other(serve: Serve, screenshots: Path) -
             "/fine": page("<h1>Fine</h1>"),
         }
     )
-    check = photograph(served.site, screenshots, "bwrap", look_s=2)
-    assert red(check) == {"internal links": "/stuck: was not loaded after 2 s"}
+    check = photograph(served.site, screenshots, "bwrap", look_s=6)
+    assert red(check) == {"internal links": "/stuck: was not loaded after 6 s"}
     assert "deployment/screenshots/phone-fine.jpg" in check.evidence
 
 

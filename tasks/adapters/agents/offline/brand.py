@@ -353,13 +353,10 @@ def _tidied(name: str | None) -> str:
         return ""
     if not 2 <= len(name) <= 60 or not re.search(r"[^\W\d_]", name) or (len(words) == 1 and _GENERIC.match(name)):
         return ""
-    in_colour = any(
-        hit.end - hit.start == len(name) for hit in lexicon.find_named("themes", "colours", lexicon.Folded(name))
-    )
-    in_mood = any(
-        hit.end - hit.start == len(name) for hit in lexicon.find_named("themes", "moods", lexicon.Folded(name))
-    )
-    return "" if in_colour or in_mood or re.search(r"https?:|www\.|@", name) else name
+    folded = lexicon.Folded(name)
+    looks = [hit for group in ("colours", "moods", "schemes") for hit in lexicon.find_named("themes", group, folded)]
+    styled = any(hit.end - hit.start == len(name) for hit in looks)
+    return "" if styled or re.search(r"https?:|www\.|@", name) else name
 
 
 def _fallback(text: str, code: str, kind_word: str) -> str:

@@ -13,7 +13,9 @@ MAX_ITEMS = 60
 _HEADING = re.compile(r"^\s{0,3}(?P<level>#{1,6})\s+(?P<label>.{1,90}?)\s*#*\s*$")
 _STRONG = re.compile(r"^\s*(?:\*\*|__)(?P<label>[^*_]{1,70}?):?(?:\*\*|__):?\s*$")
 _ALONE = re.compile(r"^\s*(?P<label>[^\s:：<>{}][^:：。<>{}]{0,58})[:：]\s*$")
-_LEADING = re.compile(r"^\s*(?P<label>[^\s:：,;.!?。！？<>{}][^:：,;!?。！？<>{}]{0,40}?)\s*[:：]\s*(?P<rest>\S.*)$")
+_LEADING = re.compile(
+    r"^\s*(?P<label>[^\s:：,;.!?。！？<>{}](?:[^:：,;.!?。！？<>{}]|\.(?=\S)){0,40}?)\s*[:：]\s*(?P<rest>\S.*)$"
+)
 _BULLET = re.compile(r"^\s*(?:[-*•–·▪●◦]|\d{1,2}[.)](?!\d))\s+(?P<item>\S.*)$")
 
 _ABBREVIATED = r"(?<!\b[A-Za-zÀ-ž])" + "".join(rf"(?<!\b{word})" for word in lexicon.phrases("abbreviated"))

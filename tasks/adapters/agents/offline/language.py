@@ -68,7 +68,10 @@ def detect(text: str) -> Language:
             persian = len(re.findall(r"[پچژگ\u06cc\u06a9]", text))
             return Language("fa" if persian >= 2 else "ar")
         case "ru":
-            return Language("uk" if re.search(r"[іїєґІЇЄҐ]", text) else "ru")
+            if re.search(r"[іїєґІЇЄҐ]", text):
+                return Language("uk")
+            beginning = lexicon.Folded(text[:2000])
+            return Language("uk" if _terms_of("uk", beginning) > _terms_of("ru", beginning) else "ru")
     return Language(script)
 
 
