@@ -223,7 +223,7 @@ def _columns(canvas: Canvas) -> None:
     step = canvas.width / count
     tones = (near, near.mixed(sky, 0.3), far, near.mixed(canvas.palette.deep, 0.45), light)
     for index in range(count):
-        top = canvas.height * (0.34 + 0.42 * abs(math.sin((index + 1) * 0.55 + dice.number(0, 0.3))))
+        top = canvas.height * (0.36 + 0.28 * abs(math.sin((index + 1) * 0.55 + dice.number(0, 0.3))))
         tone = tones[dice.whole(0, 4) if index % 3 == 2 else index % 2]
         canvas.add(
             "rect",
@@ -234,7 +234,7 @@ def _columns(canvas: Canvas) -> None:
             rx=step * 0.36,
             fill=tone.hex,
         )
-    canvas.circle(canvas.width * 0.78, canvas.height * 0.3, canvas.short * 0.09, fill=light.hex)
+    canvas.circle(canvas.width * dice.number(0.2, 0.8), canvas.height * 0.38, canvas.short * 0.075, fill=light.hex)
 
 
 def _leaf(x: float, y: float, length: float, angle: float, plump: float = 0.34) -> list[str]:

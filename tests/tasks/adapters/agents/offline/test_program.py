@@ -35,20 +35,26 @@ class Terminal:
         self.screen = ""
 
     def type(self, line: str) -> None:
-        self.screen += "\n"
         os.write(self.master, line.encode() + b"\n")
 
-    def until(self, seen: str, times: int = 1, within_s: float = 30) -> None:
-        """The event came, and the prompt after it."""
+    def until(self, seen: str, times: int = 1, within_s: float = 60) -> None:
+        """The event came, and then the screen had nothing more to say for a moment."""
         end = time.monotonic() + within_s
-        while self.names().count(seen) < times or (seen == "Stop" and not self.screen.endswith("❯ ")):
+        while True:
+            quiet = not self._read(0.3)
+            if self.names().count(seen) >= times and quiet:
+                return
             assert time.monotonic() < end, f"no {seen}: {self.screen[-800:]}"
-            if select.select([self.master], [], [], 0.02)[0]:
-                try:
-                    self.screen += os.read(self.master, 65536).decode("utf-8", "replace")
-                except OSError:  # the program has ended, and its terminal with it
-                    assert self.names().count(seen) >= times, f"ended before {seen}: {self.screen[-800:]}"
-                    return
+
+    def _read(self, within_s: float) -> bool:
+        """Whether something came."""
+        if not select.select([self.master], [], [], within_s)[0]:
+            return False
+        try:
+            self.screen += os.read(self.master, 65536).decode("utf-8", "replace")
+        except OSError:  # the program has ended, and its terminal with it
+            return False
+        return True
 
     def names(self) -> list[str]:
         if not self.events.exists():
@@ -152,6 +158,8 @@ def test_coding_again_leaves_nothing_of_before(terminal: Terminal):
 
 def test_an_interrupt_gives_the_prompt_back(terminal: Terminal):
     os.kill(terminal.process.pid, signal.SIGINT)
+    while terminal.screen.count("❯ ") < 2:
+        assert terminal._read(30), "no prompt after the interrupt"
     terminal.type("still there?")
     terminal.until("Stop")
     assert terminal.process.poll() is None
