@@ -56,6 +56,14 @@ class Terminal:
             return False
         return True
 
+    def prompted(self, times: int, within_s: float = 30) -> None:
+        """So many prompts are on the screen, the last one waiting."""
+        end = time.monotonic() + within_s
+        while self.screen.count("❯ ") < times:
+            assert time.monotonic() < end, f"{self.screen[-800:]}"
+            if select.select([self.master], [], [], 0.02)[0]:
+                self.screen += os.read(self.master, 65536).decode("utf-8", "replace")
+
     def names(self) -> list[str]:
         if not self.events.exists():
             return []
