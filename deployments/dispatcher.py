@@ -67,6 +67,8 @@ def parameters_of(run: RunRecord, execution: ExecutionRecord) -> dict[str, Any]:
             return {"execution_id": run.execution_id}
         case Verb.REVERIFY:
             return {"execution_ids": [run.execution_id]}
+        case Verb.ROLLBACK | Verb.TEARDOWN:
+            return {"execution_id": run.execution_id}
 
 
 def status_of(state: StateType, recorded: Status) -> Status | None:

@@ -37,6 +37,8 @@ class Verb(StrEnum):
     FULL_BUILD = "full-build"
     REDEPLOY = "redeploy"
     REVERIFY = "reverify"
+    ROLLBACK = "rollback"
+    TEARDOWN = "teardown"
 
     @property
     def deployment(self) -> str:
@@ -54,8 +56,18 @@ class Verb(StrEnum):
                 return Step.CREATE_USER
             case Verb.REDEPLOY:
                 return Step.DEPLOY
-            case Verb.REVERIFY:
+            case Verb.REVERIFY | Verb.ROLLBACK | Verb.TEARDOWN:
                 return Step.HEALTH_CHECK
+
+    @property
+    def leads(self) -> bool:
+        """Whether an execution shows the status of such a run as its own: only of runs that make a release."""
+        return self in (Verb.FULL_BUILD, Verb.REDEPLOY)
+
+    @property
+    def writes(self) -> bool:
+        """Whether such a run changes the workspace or the site, and so holds the site's lease."""
+        return self is not Verb.REVERIFY
 
 
 class Status(StrEnum):
@@ -101,10 +113,17 @@ class Verdict(StrEnum):
 
 
 class SiteState(StrEnum):
-    """Written by every verification; ``degraded`` until one passes again."""
+    """Written by every verification; ``degraded`` until one passes again.
+
+    ``rolled_back``: a new release failed our gates and the last good one serves again. ``rollback_failed``: that did
+    not work either, and somebody has to look. ``taken_down``: nothing is served.
+    """
 
     LIVE = "live"
     DEGRADED = "degraded"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
+    TAKEN_DOWN = "taken_down"
 
 
 class Failure(BaseModel):

@@ -223,9 +223,9 @@ class Database:
     def _takes_lead(self, connection: Connection, execution: Row[Any], run: Row[Any]) -> bool:
         """Whether the execution shows this run; from here on it does, unless it shows one that is not over.
 
-        A re-verification is never shown. Call it with the execution's row held.
+        Only runs that make a release are shown. Call it with the execution's row held.
         """
-        if run.leads or run.verb == Verb.REVERIFY:
+        if run.leads or not Verb(run.verb).leads:
             return bool(run.leads)
         shown = runs.c.execution_id == execution.execution_id, runs.c.leads
         leader = connection.execute(select(runs.c.status).where(*shown)).scalar()

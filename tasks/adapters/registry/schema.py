@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from tasks.domain.check import Outcome
 from tasks.domain.pipeline import TOTAL_STEPS, SiteState, Status, Verb, Verdict
 
-REVISION = "0001"
+REVISION = "0002"
 """The alembic revision that these tables are at."""
 
 
@@ -153,6 +153,7 @@ def _where(condition: str) -> dict[str, Any]:
 
 FINAL = [status.value for status in Status if status.is_final]
 _FINAL_SQL = ", ".join(f"'{status}'" for status in FINAL)
+_LEADING_SQL = ", ".join(f"'{verb}'" for verb in Verb if verb.leads)
 
 users = Table(
     "users",
@@ -198,18 +199,20 @@ runs = Table(
     Column("status", Text, nullable=False),
     Column("attempt", Integer, nullable=False, default=1),
     Column("flow_run_id", Text),
-    # The run whose status the execution shows; a re-verification never does.
+    # The run whose status the execution shows.
     Column("leads", Boolean, nullable=False),
     _moment("created_at"),
     Column("dispatched_at", Utc()),
     Column("ended_at", Utc()),
+    # Where its engine runs; another machine knows no more than the record.
+    Column("machine_id", Text),
     # One flow run re-verifies many executions.
     UniqueConstraint("flow_run_id", "execution_id"),
     _known("verb", Verb),
     _known("status", Status),
     CheckConstraint("attempt >= 1", name="attempt_counts_from_1"),
     CheckConstraint(f"(ended_at IS NOT NULL) = (status IN ({_FINAL_SQL}))", name="ended_when_final"),
-    CheckConstraint("NOT (leads AND verb = 'reverify')", name="reverify_never_leads"),
+    CheckConstraint(f"verb IN ({_LEADING_SQL}) OR NOT leads", name="only_releasing_runs_lead"),
     Index("one_leading_run", "execution_id", **_where("leads")),
     Index("one_waiting_run_of_a_verb", "execution_id", "verb", **_where("flow_run_id IS NULL AND status = 'pending'")),
 )
@@ -243,6 +246,9 @@ sites = Table(
     Column("state", Text),
     Column("last_deployed", Utc()),
     _moment("created_at"),
+    # The last release that served and passed our gates; the one to go back to.
+    Column("good_release", Words),
+    Column("expires_at", Utc()),
     _known("state", SiteState),
 )
 
@@ -324,6 +330,46 @@ leases = Table(
     Column("since", Utc()),
     Column("expires_at", Utc()),
     CheckConstraint("(owner IS NULL) = (expires_at IS NULL)", name="owned_until_a_moment"),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("question_id", Text, primary_key=True),
+    Column("execution_id", ForeignKey("executions.execution_id"), nullable=False, index=True),
+    Column("run_id", ForeignKey("runs.run_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("round", Integer, nullable=False, default=1),
+    Column("body", Words, nullable=False),
+    Column("answer", Document),
+    Column("answered_by", Words),
+    _moment("asked_at"),
+    Column("expires_at", Utc(), nullable=False),
+    Column("answered_at", Utc()),
+    UniqueConstraint("run_id", "kind", "round"),
+    _known("kind", ("plan",)),
+    CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered_at_a_moment"),
+    CheckConstraint("round >= 1", name="round_counts_from_1"),
+)
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("machine_id", Text, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("home", Words, nullable=False),
+    _moment("first_seen"),
+    _moment("seen_at"),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("run_id", ForeignKey("runs.run_id"), primary_key=True),
+    _moment("asked_at"),
+    Column("taken_at", Utc()),
+    _known("kind", ("agent",)),
 )
 
 api_keys = Table(

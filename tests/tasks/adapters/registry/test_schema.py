@@ -93,6 +93,24 @@ def test_migrating_again_changes_nothing_and_keeps_the_rows(empty_registry_url: 
     registry.close()
 
 
+def test_the_rows_of_an_older_revision_come_along(engine: Engine, empty_registry_url: str) -> None:
+    """A live site of revision 0001 is a good one in 0002, and all else stays."""
+    migrate(empty_registry_url)
+    registry = Registry.open(empty_registry_url)
+    accepted = registry.accept(a_request(), "k", "flow")
+    registry.close()
+    with engine.begin() as connection:
+        command.downgrade(config_for(connection), "0001")
+        connection.execute(text("UPDATE sites SET live_release = 'r1-abc', state = 'live'"))
+    migrate(empty_registry_url)
+    registry = Registry.open(empty_registry_url)
+    with registry.engine.connect() as connection:
+        assert connection.execute(select(schema.sites.c.good_release)).scalar_one() == "r1-abc"
+        assert connection.execute(select(schema.runs.c.run_id)).scalar_one() == accepted.run_id
+    assert registry.execution(accepted.execution_id).request == a_request()
+    registry.close()
+
+
 def test_three_processes_that_migrate_at_once_take_turns(empty_registry_url: str) -> None:
     assert in_processes(migrate_at, empty_registry_url, [1, 2, 3]) == ["migrated"] * 3
     Registry.open(empty_registry_url).close()
@@ -110,7 +128,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine, em
 def test_a_database_without_a_schema_is_refused_with_the_command_that_makes_it(empty_registry_url: str) -> None:
     with pytest.raises(RevisionMismatch) as refused:
         Registry.open(empty_registry_url)
-    assert "has no schema yet; this program needs revision 0001" in str(refused.value)
+    assert "has no schema yet; this program needs revision 0002" in str(refused.value)
     assert "python -m tasks.adapters.registry" in str(refused.value)
     if parse(empty_registry_url).get_backend_name() == "sqlite":
         assert not Path(str(parse(empty_registry_url).database)).exists(), "looking did not make the file"
@@ -118,7 +136,7 @@ def test_a_database_without_a_schema_is_refused_with_the_command_that_makes_it(e
 
 @pytest.mark.parametrize(
     ("found", "words"),
-    [("0002", "has schema revision 0002, which this program does not know"), ("", "has schema revision")],
+    [("9999", "has schema revision 9999, which this program does not know"), ("", "has schema revision")],
 )
 def test_a_database_of_a_newer_program_is_refused_and_not_touched(registry_url: str, found: str, words: str) -> None:
     engine = engine_for(parse(registry_url))
@@ -128,7 +146,7 @@ def test_a_database_of_a_newer_program_is_refused_and_not_touched(registry_url: 
         with pytest.raises(RevisionMismatch) as refused:
             use(registry_url)
         assert words in str(refused.value)
-        assert "needs revision 0001" in str(refused.value)
+        assert "needs revision 0002" in str(refused.value)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == found
     engine.dispose()
@@ -147,7 +165,7 @@ def test_the_command_migrates_the_database_of_the_settings(empty_registry_url: s
         [sys.executable, "-m", "tasks.adapters.registry"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("is at revision 0001\n")
+    assert done.stdout.endswith("is at revision 0002\n")
     if password := parse(empty_registry_url).password:
         assert password not in done.stdout
     Registry.open(empty_registry_url).close()
