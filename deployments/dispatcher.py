@@ -2,7 +2,8 @@
 
 It runs beside the worker. Three duties, each safe to repeat and to be killed in:
 dispatch: a run that waits in the registry becomes a Prefect flow run, once (idempotency key ``{verb}:{run_id}``);
-reconcile: the state of Prefect's flow run becomes the run's status, one way, where no hook has written it;
+reconcile: the state of Prefect's flow run becomes the run's status, one way, where no hook has written it; a run whose
+engine died is started again, and goes on from the step that was not done;
 orphans: an engine whose worker is gone is still cancelled when asked, and is not believed to live when it is dead.
 """
 
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Coroutine, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,18 +21,25 @@ from uuid import UUID
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Scheduled
 
 from blocks.settings import settings
-from deployments.engines import Engine, Move, next_move
+from deployments.engines import GRACE_S, Engine, Move, next_move
 from deployments.redaction import Redact
 from flows.closing import close
 from flows.full_build import full_build
 from flows.redeploy import redeploy
 from flows.reverify import reverify
+from flows.rollback import rollback
+from flows.teardown import teardown
 from tasks.adapters.registry import ExecutionRecord, Registry, RunRecord
 from tasks.domain.ids import tags
 from tasks.domain.pipeline import Failure, Status, Verb
@@ -45,12 +53,17 @@ HOOKS_S = 5.0
 STUCK_S = 120.0
 """A worker that has taken a run starts its engine within seconds; after this it died in between."""
 
+RESUME_AFTER_S = (0.0, 5.0, 30.0, 120.0, 300.0)
+"""How long a run whose engine died waits before it is started again, by how often that happened; then it has failed."""
+
 LONGEST_PAUSE_S = 15.0
 
 FLOWS: Mapping[Verb, Flow[..., Any]] = {
     Verb.FULL_BUILD: full_build,
     Verb.REDEPLOY: redeploy,
     Verb.REVERIFY: reverify,
+    Verb.ROLLBACK: rollback,
+    Verb.TEARDOWN: teardown,
 }
 
 TROUBLE = (ConnectionError, httpx.HTTPError, PrefectHTTPStatusError, ObjectNotFound)
@@ -74,7 +87,8 @@ def parameters_of(run: RunRecord, execution: ExecutionRecord) -> dict[str, Any]:
 def status_of(state: StateType, recorded: Status) -> Status | None:
     """The status that a run has by its flow run's state; None where there is nothing to write.
 
-    Scheduled covers a retry that waits for its turn, Cancelling a run that still cleans up.
+    Scheduled covers a retry that waits for its turn, Cancelling a run that still cleans up, Crashed a run that is
+    about to be started again.
     """
     match state:
         case StateType.RUNNING:
@@ -85,9 +99,9 @@ def status_of(state: StateType, recorded: Status) -> Status | None:
             status = Status.COMPLETED
         case StateType.CANCELLED:
             status = Status.CANCELLED
-        case StateType.FAILED | StateType.CRASHED:
+        case StateType.FAILED:
             status = Status.FAILED
-        case StateType.SCHEDULED | StateType.PENDING | StateType.CANCELLING:
+        case StateType.SCHEDULED | StateType.PENDING | StateType.CANCELLING | StateType.CRASHED:
             return None
     return None if status is recorded else status
 
@@ -192,6 +206,9 @@ class Dispatcher:
             return
         if state.type is StateType.PENDING and _age(state) > self.stuck_s:
             await self._start_again(run, flow_run)
+        if state.type is StateType.CRASHED:
+            await self._resume(run, flow_run, state)
+            return
         if (status := status_of(state.type, run.status)) is None:
             return
         if not status.is_final:
@@ -203,6 +220,46 @@ class Dispatcher:
             await self._write(run, Status.RUNNING, None)
         await self._close(run, flow_run)
         log.info("closed run=%s execution=%s state=%s", run.run_id, run.execution_id, state.name)
+
+    async def _resume(self, run: RunRecord, flow_run: FlowRun, state: State[Any]) -> None:
+        """A crash says nothing about the work: what is done stays done, and the same flow run goes on after it.
+
+        Its agent lives on meanwhile. A run that crashes again and again has failed.
+        """
+        times, news = await asyncio.to_thread(self.registry.note_crash, run.run_id, str(state.id))
+        if not news and _age(state) < self.stuck_s:
+            return  # another machine's dispatcher does it
+        if times > len(RESUME_AFTER_S):
+            await self._close(run, flow_run)
+            log.warning("gave up run=%s execution=%s crashed=%d times", run.run_id, run.execution_id, times)
+            return
+        await asyncio.to_thread(self._end_engine, flow_run.id)
+        await self._end_tasks(flow_run.id)
+        wait_s = RESUME_AFTER_S[times - 1]
+        again: State[Any] = AwaitingRetry(
+            scheduled_time=datetime.now(UTC) + timedelta(seconds=wait_s), message=f"crashed: {state.message}"[:1000]
+        )
+        await self.client.set_flow_run_state(flow_run.id, again, force=True)
+        log.warning(
+            "resumed run=%s execution=%s crash=%d in=%.0f s: %s",
+            *(run.run_id, run.execution_id, times, wait_s, state.message),
+        )
+
+    def _end_engine(self, flow_run_id: UUID) -> None:
+        """Two engines of one run never work at once: one that lost its wrapper is taken for dead, and lives."""
+        for engine in Engine.below(self.engines):
+            if engine.flow_run_id == flow_run_id and engine.alive:
+                engine.kill()
+                engine.process.ended_within(GRACE_S)
+                log.warning("killed an engine that was taken for dead flow_run=%s", flow_run_id)
+
+    async def _end_tasks(self, flow_run_id: UUID) -> None:
+        """What a dead engine was at shows as crashed, not as running for ever."""
+        mine = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]))
+        for task_run in await self.client.read_task_runs(task_run_filter=mine):
+            if task_run.state is None or not task_run.state.is_final():
+                state: State[Any] = Crashed(message="The engine's process ended.")
+                await self.client.set_task_run_state(task_run.id, state, force=True)
 
     async def _start_again(self, run: RunRecord, flow_run: FlowRun) -> None:
         if not (self.engines / str(flow_run.id)).exists():

@@ -7,19 +7,29 @@ from tasks.domain.pipeline import Verdict
 from tasks.e2e_tests import e2e_tests
 from tasks.health_check import health_check
 from tasks.record import give_verdict
+from tasks.recovery import keep_as_good, take_back
 from tasks.screenshot import screenshot
 
 
 async def deliver(execution: Execution) -> Site:
-    """Steps 6-9. Every road to a live site passes here."""
+    """Steps 6-9. Every road to a live site passes here.
+
+    Publishing and our gates are one transaction: where a gate is red, the last good release serves again.
+    """
     site = await deploy(execution)
-    await verify(execution, site)
+    await verify(execution, site, transaction=True)
     return site
 
 
-async def verify(execution: Execution, site: Site) -> Verdict:
-    """Steps 7-9."""
-    health = await health_check(execution, site)
-    pictures = await screenshot(execution, site)
+async def verify(execution: Execution, site: Site, transaction: bool = False) -> Verdict:
+    """Steps 7-9. In a ``transaction`` a red gate takes the release back."""
+    try:
+        health = await health_check(execution, site)
+        pictures = await screenshot(execution, site)
+    except Exception as error:
+        if transaction:
+            raise await take_back(execution, error) from error
+        raise
+    await keep_as_good(execution, site.release_id)
     suite = await e2e_tests(execution, site)
-    return await give_verdict(execution, [health.outcome, pictures.outcome, suite.status])
+    return await give_verdict(execution, site, [health.outcome, pictures.outcome, suite.status])

@@ -4,12 +4,16 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.settings import settings
-from tasks.domain.errors import RequestRefused
+from tasks.adapters.disk import room_complaint
+from tasks.domain.errors import NoRoom, RequestRefused
 from tasks.domain.execution import Order
 from tasks.domain.pipeline import Step, Verb
 from tasks.domain.request import SiteRequest, vet
 from tasks.parts import load_hosting
 from tasks.record import current_flow_run, in_thread, open_run, recorded, registry, transient_only
+
+MIN_FREE_FILES = 20_000
+"""How many more files the disk must have room for; a site may have 5,000, and lies there three times."""
 
 
 @task(
@@ -41,13 +45,16 @@ async def create_user(request: SiteRequest, execution_id: str | None) -> Order:
 async def _vet(request: SiteRequest) -> None:
     vet(request)
     await load_hosting(request.hosting)
+    complaint = await in_thread(room_complaint, settings().home, settings().min_free_mb * 2**20, MIN_FREE_FILES)
+    if complaint is not None:
+        raise NoRoom(complaint)
 
 
 async def _accept(request: SiteRequest) -> str:
     delivery = str(current_flow_run().id)
     try:
         await _vet(request)
-    except RequestRefused as refusal:
+    except (RequestRefused, NoRoom) as refusal:
         await in_thread(registry().refuse, delivery, request.model_dump(mode="json"), str(refusal))
         get_run_logger().error("step 1/9 create_user refused the request: %s", refusal)
         raise

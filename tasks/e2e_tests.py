@@ -11,11 +11,11 @@ from tasks.domain.agent import Phase
 from tasks.domain.check import Check, Finding, Outcome, SuiteResult
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
-from tasks.domain.markdown import fenced, tamed
+from tasks.domain.markdown import fenced, plain, tamed
 from tasks.domain.pipeline import Step, Verb
 from tasks.domain.prompts import test_generation, verification
 from tasks.parts import ask
-from tasks.record import in_thread, interruptible, recorded, registry, show_check, show_markdown
+from tasks.record import in_thread, interruptible, patiently, recorded, registry, show_check, show_markdown
 
 SUITE_LIMIT_BYTES = 512 * 1024
 
@@ -24,7 +24,7 @@ SUITE_LIMIT_BYTES = 512 * 1024
 async def e2e_tests(execution: Execution, site: Site) -> SuiteResult:
     """A stored suite is used as it is; the agent is asked only in a build, or where a redeploy finds none.
 
-    A red suite is evidence, not a failure: its author could have forged it either way.
+    A red suite is evidence, not a failure: its author could have forged it either way. Without a browser it is skipped.
     """
     workspace = Workspace(execution.workspace)
 
@@ -44,7 +44,7 @@ async def e2e_tests(execution: Execution, site: Site) -> SuiteResult:
             *(result.status, result.passed, result.failed, result.errors, result.skipped, result.seconds),
         )
         check = _as_check(result)
-        await in_thread(registry().record_check, execution.run_id, check)
+        await patiently(registry().record_check, execution.run_id, check)
         show_check(check)
         show_markdown("e2e-tests", f"Browser tests of {site.url}: {result.status}", _page(result))
         if asked:
@@ -96,9 +96,11 @@ def _as_check(result: SuiteResult) -> Check:
 
 
 def _page(result: SuiteResult) -> str:
-    code = "killed at its deadline" if result.exit_code is None else f"exit code {result.exit_code}"
+    killed = "not run" if result.status == "skipped" else "killed at its deadline"
+    code = killed if result.exit_code is None else f"exit code {result.exit_code}"
+    reason = f"{plain(result.reason)}\n\n" if result.reason else ""
     return (
-        f"# Browser tests: {result.status}\n\n"
+        f"# Browser tests: {result.status}\n\n{reason}"
         f"| passed | failed | errors | skipped | seconds | |\n|---|---|---|---|---|---|\n"
         f"| {result.passed} | {result.failed} | {result.errors} | {result.skipped} | {result.seconds:.1f} |"
         f" {code} |\n\n"

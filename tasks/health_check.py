@@ -9,7 +9,7 @@ from tasks.domain.check import Check
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Step
-from tasks.record import in_thread, recorded, registry, show_check
+from tasks.record import in_thread, patiently, recorded, registry, show_check
 
 
 @task(name="health_check", task_run_name="health_check", cache_policy=NO_CACHE)
@@ -18,7 +18,7 @@ async def health_check(execution: Execution, site: Site) -> Check:
 
     async def work() -> Check:
         check = await in_thread(http.health_check, site, settings().health_deadline_s)
-        await in_thread(registry().record_check, execution.run_id, check)
+        await patiently(registry().record_check, execution.run_id, check)
         show_check(check)
         return check
 

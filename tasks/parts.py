@@ -1,5 +1,6 @@
 """Which parts a request means: the one place where a host and an agent are chosen."""
 
+import asyncio
 from collections.abc import Callable
 from functools import cache
 from threading import Event
@@ -21,7 +22,8 @@ from tasks.domain.agent import Phase
 from tasks.domain.errors import AgentError, RequestRefused
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host
-from tasks.record import interruptible
+from tasks.domain.request import SiteType
+from tasks.record import in_thread, interruptible, registry
 
 Hosting = LocalHosting
 """Every block type that a site can be hosted by."""
@@ -44,12 +46,18 @@ async def load_hosting(name: str) -> Hosting:
     return block
 
 
-def host_for(hosting: Hosting, site_name: str) -> Host:
-    match hosting:
-        case LocalHosting():
+def host_for(hosting: Hosting, site_name: str, site_type: SiteType) -> Host:
+    match hosting, site_type:
+        case LocalHosting(), SiteType.STATIC:
             return LocalHost(settings().home, site_name, settings().sites_port, hosting.keep_releases)
         case _:
             assert_never(hosting)
+
+
+async def host_of(execution: Execution) -> Host:
+    """The execution's host. Raises RequestRefused where its block is gone."""
+    hosting = await load_hosting(execution.request.hosting)
+    return host_for(hosting, execution.site_name, execution.request.site_type)
 
 
 def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
@@ -57,6 +65,36 @@ def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
     runtime = RuntimeFolder(settings().home, execution.execution_id)
     workspace = Workspace(execution.workspace)
     return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled)
+
+
+def stop_agent(execution: Execution) -> None:
+    """End the agent that this run started or adopted last, with all its processes; another run's is left alone."""
+    runtime = RuntimeFolder(settings().home, execution.execution_id)
+    if runtime.owner() in (None, execution.run_id):
+        agent_of(execution).stop()
+
+
+TURN_POLL_S = 1.0
+
+
+async def take_turn(execution: Execution) -> None:
+    """Wait until this run may have an agent: so many at a time, and so many of one user. Kept until the run's end."""
+    chosen, told = settings(), 0
+    while place := await in_thread(
+        registry().take_slot, "agent", execution.run_id, chosen.max_agents, chosen.max_per_user
+    ):
+        if place != told:
+            get_run_logger().info(
+                "waiting for an agent: place=%d in the queue (%d at a time, %d of one user)",
+                *(place, chosen.max_agents, chosen.max_per_user),
+            )
+        told = place
+        await asyncio.sleep(TURN_POLL_S)
+
+
+async def leave_turn(execution: Execution) -> None:
+    """Let another run's agent work while this one's waits for a person."""
+    await in_thread(registry().leave_slot, "agent", execution.run_id)
 
 
 @cache
@@ -71,11 +109,14 @@ async def ask(execution: Execution, phase: Phase, prompt: str, complaint: Callab
     Raises AgentError of some kind, with the agent's screen in the run's log, or SandboxUnavailable.
     """
     log = get_run_logger()
+    await take_turn(execution)
 
     def work(stop: Event) -> None:
         _prove_sandbox(settings().sandbox)
-        agent = agent_of(execution, stop)
+        runtime, agent = RuntimeFolder(settings().home, execution.execution_id), agent_of(execution, stop)
         agent.start()
+        with runtime.locked():
+            runtime.claim(execution.run_id)
         log.info("agent phase=%s, watch with: %s", phase, agent.attach_command(read_only=True))
         try:
             agent.ask(phase, prompt, complaint, settings().phase_deadline_s)

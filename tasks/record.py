@@ -1,14 +1,18 @@
 """How a step is recorded: rows in the registry, lines in the run's log, artifacts in the Prefect UI.
 
 The registry's step rows are the truth for resuming: a step that is done hands out its stored outcome and does no work.
+A run that writes holds the lease of its site from its first write to its end.
 Artifacts are written behind the run's back, in order, so that no step waits for a page that nobody has opened yet.
 """
 
 import asyncio
+import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from enum import StrEnum
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -25,15 +29,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.exceptions import MissingContextError
+from prefect.logging.loggers import LoggingAdapter
 from prefect.tasks import Task
 from pydantic import BaseModel
 
 from blocks.settings import settings
 from tasks.adapters.archive import Archive
-from tasks.adapters.registry import ExecutionRecord, Registry, RunRecord
+from tasks.adapters.registry import ExecutionRecord, Lease, Registry, RunRecord, Superseded
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import Check
-from tasks.domain.errors import BuilderError, is_transient
+from tasks.domain.errors import BuilderError, NothingLeft, SiteBusy, is_transient
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.ids import tags
@@ -51,10 +57,33 @@ def registry() -> Registry:
     return Registry.open(settings().registry_url)
 
 
+def run_log() -> "logging.Logger | LoggingAdapter":
+    """The run's log; this process's where a clean-up works outside any run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("tmux-builder")
+
+
 async def transient_only(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
     """Prefect's retry condition: only what may pass by itself is tried again."""
     outcome = await state.aresult(raise_on_failure=False)
     return isinstance(outcome, BaseException) and is_transient(outcome)
+
+
+PATIENCE_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+"""How long to wait between tries while the registry's database is away: about a minute in all."""
+
+
+async def patiently(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`in_thread` for a call to the registry that may be repeated: a database that restarts costs time and no work."""
+    for pause_s in PATIENCE_S:
+        try:
+            return await in_thread(work, *args, **kwargs)
+        except ConnectionError as error:
+            get_run_logger().warning("%s; tried again in %.1f s", error, pause_s)
+            await asyncio.sleep(pause_s)
+    return await in_thread(work, *args, **kwargs)
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -83,10 +112,20 @@ async def interruptible(work: Callable[[threading.Event], T]) -> T:
 async def recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Do a step's work once and keep its outcome.
 
-    Raises what ``work`` raises, after the failing step and the error's words are in the registry.
+    Raises what ``work`` raises, after the failing step and the error's words are in the registry. An engine that was
+    given up for dead, while another one goes on with its run, ends here without a word to Prefect.
     """
-    log = get_run_logger()
-    stored = await in_thread(registry().begin_step, run_id, step)
+    try:
+        return await _recorded(run_id, step, kind, work)
+    except Superseded as error:
+        get_run_logger().error("%s", error)
+        await asyncio.sleep(2)  # for the line to arrive
+        os._exit(0)
+
+
+async def _recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    log, attempt = get_run_logger(), current_attempt()
+    stored = await patiently(registry().begin_step, run_id, step, attempt)
     label = f"step {step}/{TOTAL_STEPS} {step.task_name}"
     if stored is not None:
         log.info("%s was done before, its outcome is taken from the registry", label)
@@ -95,14 +134,14 @@ async def recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable[
     log.info("%s started", label)
     try:
         outcome = await work()
-    except BuilderError as error:
-        await in_thread(registry().fail_step, run_id, step, str(error))
-        log.error("%s failed: %s", label, error)
-        raise
     except Exception as error:
-        await in_thread(registry().fail_step, run_id, step, f"{type(error).__name__}: {error}")
+        words = str(error) if isinstance(error, BuilderError) else f"{type(error).__name__}: {error}"
+        log.error("%s failed: %s", label, words)
+        with suppress(ConnectionError):  # that the record is away is not why the step failed
+            await patiently(registry().fail_step, run_id, step, words, attempt)
         raise
-    await in_thread(registry().finish_step, run_id, step, outcome.model_dump(mode="json"))
+    stored = outcome.model_dump(mode="json")
+    await patiently(registry().finish_step, run_id, step, stored, attempt=attempt)
     log.info("%s done", label)
     _count_step()
     return outcome
@@ -207,6 +246,80 @@ def show_check(check: Check) -> None:
         _show(lambda: acreate_table_artifact(rows, key=key, description=f"{check.name}: {check.outcome}"))
 
 
+LEASE_S = 120.0
+"""How long a site stays its writer's without a sign of life."""
+
+BUSY_POLL_S = 1.0
+
+_lease: ContextVar[Lease | None] = ContextVar("lease", default=None)
+
+
+class WhenBusy(StrEnum):
+    """What a run does while another one writes the same site."""
+
+    WAIT = "wait"
+    REFUSE = "refuse"
+
+
+@asynccontextmanager
+async def writing(execution: Execution, when_busy: WhenBusy = WhenBusy.WAIT) -> AsyncIterator[None]:
+    """Nobody else writes the site or its workspace inside. The lease is renewed until the end.
+
+    A run that was killed takes its own lease up again at once. Raises SiteBusy where it may not wait.
+    """
+    lease = await _acquire(execution, when_busy)
+    token = _lease.set(lease)
+    renewing = asyncio.create_task(_renew(lease))
+    try:
+        yield
+    finally:
+        _lease.reset(token)
+        renewing.cancel()
+        await in_thread(registry().release_lease, lease)
+
+
+def held_lease() -> Lease:
+    """The lease that the steps of this run write under."""
+    lease = _lease.get()
+    if lease is None:
+        raise RuntimeError("nothing is written outside `writing`")
+    return lease
+
+
+def owner_of(run_id: str) -> str:
+    """How a run is called as a lease's owner."""
+    return f"run {run_id}"
+
+
+async def _acquire(execution: Execution, when_busy: WhenBusy) -> Lease:
+    told = False
+    while True:
+        try:
+            return await in_thread(registry().acquire_lease, execution.site_name, owner_of(execution.run_id), LEASE_S)
+        except SiteBusy as error:
+            if when_busy is WhenBusy.REFUSE:
+                step = execution.verb.first_step
+                await in_thread(registry().fail_step, execution.run_id, step, str(error))
+                raise
+            if not told:
+                get_run_logger().info("waiting: %s", error)
+            told = True
+        await asyncio.sleep(BUSY_POLL_S)
+
+
+async def _renew(lease: Lease) -> None:
+    """Keep the lease while the run works. Trouble is waited out: whoever lost the lease is refused when it writes."""
+    while True:
+        await asyncio.sleep(LEASE_S / 4)
+        try:
+            await in_thread(registry().renew_lease, lease, LEASE_S)
+        except SiteBusy as error:
+            get_run_logger().error("the site's lease was lost: %s", error)
+            return
+        except ConnectionError as error:
+            get_run_logger().warning("the site's lease was not renewed: %s", error)
+
+
 async def open_run(execution_id: str, verb: Verb) -> Execution:
     """Tie this flow run to the execution that it works for, and label it so that people find it by id or user.
 
@@ -216,8 +329,7 @@ async def open_run(execution_id: str, verb: Verb) -> Execution:
     flow_run = current_flow_run()
     dispatched = (flow_run.idempotency_key or "").removeprefix(f"{verb}:")  # the dispatcher's key names the run
     run_id = dispatched if dispatched != flow_run.idempotency_key else None
-    attempt = max(1, flow_run.run_count)
-    run = await in_thread(registry().adopt_run, execution_id, verb, str(flow_run.id), attempt, run_id)
+    run = await in_thread(registry().adopt_run, execution_id, verb, str(flow_run.id), current_attempt(), run_id)
     record = await in_thread(registry().execution, execution_id)
     labels = tags(
         user_id=record.user_id,
@@ -234,10 +346,13 @@ async def open_run(execution_id: str, verb: Verb) -> Execution:
     if verb is not Verb.REVERIFY:
         _show(label)
     execution = _execution(run, record)
-    if verb is not Verb.FULL_BUILD and not execution.workspace.exists():
-        workspace, store = Workspace(execution.workspace), Archive(settings().store_url)
+    workspace = Workspace(execution.workspace)
+    if verb in (Verb.REDEPLOY, Verb.REVERIFY) and await in_thread(workspace.is_bare):
+        store = Archive(settings().store_url)
         if await in_thread(store.restore, execution.user_id, execution.session_id, workspace):
             get_run_logger().info("the workspace was not on this machine, it was restored from the archive")
+        elif record.site_state is SiteState.TAKEN_DOWN:
+            raise NothingLeft(execution_id)
     return execution
 
 
@@ -266,9 +381,19 @@ def current_flow_run() -> FlowRun:
     return context.flow_run
 
 
+def current_attempt() -> int:
+    """Which start of this flow run this is, by Prefect's count, from 1."""
+    return max(1, current_flow_run().run_count)
+
+
 async def live_executions() -> list[str]:
     """Ids of the executions whose sites are live, oldest first."""
     return [record.execution_id for record in await in_thread(registry().live_sites)]
+
+
+async def is_being_written(execution: Execution) -> bool:
+    """Whether some run holds the site's lease."""
+    return await in_thread(registry().lease_of, execution.site_name) is not None
 
 
 async def site_of(execution: Execution) -> Site:
@@ -276,22 +401,26 @@ async def site_of(execution: Execution) -> Site:
     return (await in_thread(registry().execution, execution.execution_id)).site
 
 
-async def give_verdict(execution: Execution, outcomes: Iterable[str]) -> Verdict:
-    """Sum up what the checks found, and keep it: on the execution for a build, on the site always."""
+async def give_verdict(execution: Execution, site: Site, outcomes: Iterable[str]) -> Verdict:
+    """Sum up what the checks found of this release, and keep it: on the execution for a build, on the site always."""
     verdict = Verdict.PASSED if all(outcome == "passed" for outcome in outcomes) else Verdict.FAILED_CHECKS
     if execution.verb is not Verb.REVERIFY:
         await in_thread(registry().set_verdict, execution.execution_id, verdict)
-    await set_site_state(execution, SiteState.LIVE if verdict is Verdict.PASSED else SiteState.DEGRADED)
+    state = SiteState.LIVE if verdict is Verdict.PASSED else SiteState.DEGRADED
+    await set_site_state(execution, state, site.release_id)
     get_run_logger().info("verdict=%s execution=%s", verdict, execution.execution_id)
     return verdict
 
 
-async def set_site_state(execution: Execution, state: SiteState) -> None:
-    """Keep what is known of the site, and send an event, for automations, when it changed."""
-    if await in_thread(registry().set_site_state, execution.site_name, state):
+async def set_site_state(execution: Execution, state: SiteState, release_id: str | None = None) -> None:
+    """Keep what is known of the site, and send an event, for automations, when it changed.
+
+    What was seen of ``release_id`` says nothing of a site that serves another one by then.
+    """
+    if await in_thread(registry().set_site_state, execution.site_name, state, release_id):
         emit_event(
             event=f"tmux-builder.site.{state}",
             resource={"prefect.resource.id": f"tmux-builder.site.{execution.site_name}"},
             payload={"execution_id": execution.execution_id, "state": str(state)},
         )
-        get_run_logger().info("site=%s became %s", execution.site_name, state)
+        run_log().info("site=%s became %s", execution.site_name, state)

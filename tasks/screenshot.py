@@ -8,12 +8,12 @@ from prefect.cache_policies import NO_CACHE
 from blocks.settings import settings
 from tasks.adapters.browser import photograph, thumbnail
 from tasks.adapters.workspace import Workspace
-from tasks.domain.check import Check, Outcome
+from tasks.domain.check import Check, Finding, Outcome
 from tasks.domain.errors import BrowserError, CheckFailed
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Step
-from tasks.record import in_thread, interruptible, recorded, registry, show_check, show_markdown
+from tasks.record import in_thread, interruptible, patiently, recorded, registry, show_check, show_markdown
 
 _SHOWN = 4
 
@@ -22,7 +22,7 @@ _SHOWN = 4
 async def screenshot(execution: Execution, site: Site) -> Check:
     """Reads the site only. Raises CheckFailed where a page, a link or a script of the site is broken.
 
-    A browser that cannot work is no fault of the site: the check is then skipped, and says so.
+    A machine without a working browser is no fault of the site: the check is then skipped, and says why.
     """
     folder = Workspace(execution.workspace).screenshots
 
@@ -33,8 +33,9 @@ async def screenshot(execution: Execution, site: Site) -> Check:
             )
         except BrowserError as error:
             get_run_logger().warning("no screenshots: %s", error)
-            check = Check(name="screenshot", outcome=Outcome.SKIPPED)
-        await in_thread(registry().record_check, execution.run_id, check)
+            why = Finding(name="browser", outcome=Outcome.SKIPPED, detail=str(error), gate=False)
+            check = Check(name="screenshot", outcome=Outcome.SKIPPED, findings=(why,))
+        await patiently(registry().record_check, execution.run_id, check)
         show_check(check)
         if check.evidence:
             show_markdown("screenshots", f"{site.url} as visitors see it", await in_thread(_album, execution, check))

@@ -26,6 +26,7 @@ from tasks.adapters.packaging import encoded, load_release
 from tasks.adapters.snapshot import complaint_about_name
 from tasks.adapters.workspace import Workspace, read_bounded, write_atomic
 from tasks.domain.errors import HostingError
+from tasks.domain.hosting import Receipt
 from tasks.domain.release import MARKER_PATH, Limits, Release
 
 DURABLE = {
@@ -67,6 +68,18 @@ class Archive:
             if self._files.exists(key):
                 return
             self._put(key, lambda output: _pack(release, output))
+
+    def remove_session(self, user_id: str, session_id: str) -> Receipt:
+        """Remove everything that is kept of a session, and look whether it is gone."""
+        key = self._session(user_id, session_id)
+        with self._in_words("removing a session"):
+            if not self._files.exists(key):
+                return Receipt(removed=())
+            self._files.rm(key, recursive=True)
+            self._files.invalidate_cache()
+            left = [str(path) for path in self._files.find(key)] if self._files.exists(key) else []
+        name = f"archive {session_id}"
+        return Receipt(removed=() if left else (name,), left=tuple(left))
 
     def save_file(self, user_id: str, session_id: str, relative: str, data: bytes) -> None:
         """Keep one text of the session; an earlier one is replaced."""

@@ -80,6 +80,10 @@ class Workspace:
         for folder in (self.root.parent.parent, self.root.parent, self.root, *map(self.root.joinpath, _FOLDERS)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
+    def is_bare(self) -> bool:
+        """Whether it holds neither a source nor a release: it was never here, or a restoring was broken off."""
+        return not any(folder.is_dir() and any(folder.iterdir()) for folder in (self.source, self.releases))
+
     @property
     def source(self) -> Path:
         return self.root / "source"

@@ -16,6 +16,13 @@ BuilderError
 ├── SiteBusy              another run holds the site's lease
 ├── NotHealthy            published, but the site does not serve this release
 ├── CheckFailed           a gating check of ours is red
+├── ReleaseUndone         a release failed our gates, and the site is as it was before
+├── RollbackFailed        a release failed our gates, and the site could not be set back
+├── ReleaseUnknown        the site's host does not keep the release that was asked for
+├── TeardownIncomplete    something of a site is still there after it was taken down
+├── NothingLeft           the site and all its files were taken down
+├── NotApproved           nobody said yes to the plan
+├── NoRoom                this machine's disk has no room for another build
 ├── BrowserError          the browser could not do its work
 └── SandboxUnavailable    this machine cannot confine the agent
 
@@ -220,6 +227,86 @@ class CheckFailed(BuilderError):
             f"{self.check}: {shown}{more}; mend source/ in the workspace, "
             "then start redeploy/on-demand with this execution's id"
         )
+
+
+class ReleaseUndone(BuilderError):
+    """``cause`` is what our gates said, ``serves`` what visitors get."""
+
+    def __init__(self, cause: str, serves: str) -> None:
+        super().__init__(cause, serves)
+        self.cause, self.serves = cause, serves
+
+    def __str__(self) -> str:
+        return f"{self.cause}; the release was taken back: {self.serves}"
+
+
+class RollbackFailed(BuilderError):
+    """Somebody has to look: what is served has failed our gates, or is unknown."""
+
+    def __init__(self, cause: str, trouble: str, wanted: str) -> None:
+        super().__init__(cause, trouble, wanted)
+        self.cause, self.trouble, self.wanted = cause, trouble, wanted
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cause}; AND SETTING THE SITE BACK FAILED ({self.wanted}): {self.trouble}; "
+            "mend that, then start rollback/on-demand or teardown/on-demand with this execution's id"
+        )
+
+
+class ReleaseUnknown(BuilderError):
+    def __init__(self, wanted: str, kept: Sequence[str], live: str) -> None:
+        super().__init__(wanted, tuple(kept), live)
+        self.wanted, self.kept, self.live = wanted, tuple(kept), live
+
+    def __str__(self) -> str:
+        return (
+            f"release: {self.wanted or 'an older one than the live one'} is not kept; "
+            f"kept: {', '.join(self.kept) or 'none'}; live: {self.live or 'none'}; "
+            "choose a kept one, or start redeploy/on-demand to publish anew"
+        )
+
+
+class TeardownIncomplete(BuilderError):
+    def __init__(self, execution_id: str, left: Sequence[str]) -> None:
+        super().__init__(execution_id, tuple(left))
+        self.execution_id, self.left = execution_id, tuple(left)
+
+    def __str__(self) -> str:
+        more = f" (and {len(self.left) - 5} more)" if len(self.left) > 5 else ""
+        return (
+            f"{self.execution_id}: still there after the teardown: {'; '.join(self.left[:5])}{more}; "
+            "see why (rights, a full or read-only disk), then start teardown/on-demand again"
+        )
+
+
+class NothingLeft(BuilderError):
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = execution_id
+
+    def __str__(self) -> str:
+        return f"{self.execution_id}: its files were taken down with its site; start full-build/on-demand to build anew"
+
+
+class NotApproved(BuilderError):
+    """``reason`` is what was answered, or that nobody did."""
+
+    def __init__(self, reason: str, by_a_person: bool = False) -> None:
+        super().__init__(reason, by_a_person)
+        self.reason, self.by_a_person = reason, by_a_person
+
+    def __str__(self) -> str:
+        return f"the plan was not approved: {self.reason}; nothing was published; start the build again to plan anew"
+
+
+class NoRoom(BuilderError):
+    def __init__(self, complaint: str) -> None:
+        super().__init__(complaint)
+        self.complaint = complaint
+
+    def __str__(self) -> str:
+        return f"{self.complaint}; reap/hourly lists what nobody needs; then start the build again"
 
 
 class BrowserError(BuilderError):

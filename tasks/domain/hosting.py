@@ -37,12 +37,13 @@ class Host(Protocol):
 
     Publishing the same release twice uploads nothing the second time. Until `publish` returns, visitors see the
     release that was live before; a publish that is killed leaves it live, and the next one goes on. The N newest
-    releases and the live one are kept. Raises HostingError, and nothing else, when the provider refuses.
+    releases and the live one are kept. ``fence`` is the number of the caller's lease: once a higher one was seen, a
+    lower one changes nothing. Raises HostingError, and nothing else, when the provider refuses.
     """
 
-    def publish(self, release: Release) -> Site: ...
+    def publish(self, release: Release, fence: int = 0) -> Site: ...
 
-    def activate(self, release_id: str) -> Site:
+    def activate(self, release_id: str, fence: int = 0) -> Site:
         """Serve a kept release: one pointer write."""
 
     def releases(self) -> list[str]:

@@ -1,5 +1,7 @@
 """What the agent is told in each phase. The request's words are quoted as data below a rule that says so."""
 
+from collections.abc import Sequence
+
 from tasks.domain.agent import Phase
 
 _QUOTED = (
@@ -8,9 +10,9 @@ _QUOTED = (
 )
 
 
-def kickoff(session_id: str, requirements_text: str) -> str:
-    """Step 4. Asks for the plan only, then stops."""
-    quoted = "\n".join(f"> {line}" for line in requirements_text.splitlines())
+def kickoff(session_id: str, requirements_text: str, changes: Sequence[str] = ()) -> str:
+    """Step 4. Asks for the plan only, then stops. ``changes`` are what a person said to the plan before, in order."""
+    quoted = _quote(requirements_text)
     return f"""\
 You are working in session {session_id}.
 
@@ -21,11 +23,26 @@ with acceptance criteria. {_QUOTED}
 ---
 {quoted}
 ---
-
+{_changed(changes)}
 Write the plan, and only the plan, to output/plan.md: pages, sections, theme, language, and for each requirement how
 it will be met. Use the plan-validation skill on it. Do not write code yet: stop when the plan is written.
 
 {_signal(Phase.PLANNING)}"""
+
+
+def _quote(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.splitlines())
+
+
+def _changed(changes: Sequence[str]) -> str:
+    if not changes:
+        return ""
+    words = "\n>\n".join(_quote(change) for change in changes)
+    return f"""
+The operator read the plan in output/plan.md and asks for these changes:
+{words}
+---
+"""
 
 
 def coding(site_type: str, plan_path: str) -> str:

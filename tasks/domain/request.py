@@ -90,6 +90,23 @@ class SiteRequest(BaseModel):
         description="offline: a template generator without a language model. It needs no key and no internet.",
         json_schema_extra=_at(5),
     )
+    approve_plan: bool = Field(
+        False,
+        title="Shall a person approve the plan?",
+        description=(
+            "The run then pauses after the plan until somebody presses Resume and answers yes, no, or what to change."
+        ),
+        json_schema_extra=_at(6),
+    )
+    keep_days: int | None = Field(
+        None,
+        title="Take it down after so many days",
+        description="Counted from the first time that it is live. Empty: it stays until somebody takes it down.",
+        ge=1,
+        le=3650,
+        examples=[30],
+        json_schema_extra=_at(7),
+    )
     hosting: Line = Field(
         "local-hosting/default",
         title="Hosting block",
@@ -97,7 +114,7 @@ class SiteRequest(BaseModel):
         pattern=r"^[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*$",
         max_length=100,
         examples=["local-hosting/default"],
-        json_schema_extra=_at(6),
+        json_schema_extra=_at(8),
     )
 
 

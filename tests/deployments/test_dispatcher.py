@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State, StateType
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from blocks.settings import settings
-from deployments.dispatcher import Dispatcher, parameters_of, status_of
+from deployments.dispatcher import RESUME_AFTER_S, Dispatcher, parameters_of, status_of
 from deployments.processes import Process, Record
 from tasks import record
 from tasks.adapters.registry import Accepted, Registry
@@ -53,8 +54,14 @@ def registry(quiet: ServiceUnderTest, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 async def client(quiet: ServiceUnderTest) -> AsyncIterator[PrefectClient]:
-    async with quiet.client() as connected:
-        yield connected
+    """Connected to the service's server, as everything in this process that asks for blocks."""
+    told = {
+        PREFECT_API_URL: quiet.told["PREFECT_API_URL"],
+        PREFECT_API_AUTH_STRING: quiet.told["PREFECT_API_AUTH_STRING"],
+    }
+    with temporary_settings(told):
+        async with quiet.client() as connected:
+            yield connected
 
 
 @pytest.fixture
@@ -160,7 +167,7 @@ async def test_one_run_that_cannot_be_read_does_not_keep_the_others_waiting(
         (StateType.COMPLETED, Status.COMPLETED),
         (StateType.CANCELLED, Status.CANCELLED),
         (StateType.FAILED, Status.FAILED),
-        (StateType.CRASHED, Status.FAILED),
+        (StateType.CRASHED, None),
         (StateType.RUNNING, None),
     ],
 )
@@ -176,7 +183,6 @@ def test_every_state_of_prefect_means_one_status(state: StateType, status: Statu
         (StateType.COMPLETED, Status.COMPLETED),
         (StateType.CANCELLED, Status.CANCELLED),
         (StateType.FAILED, Status.FAILED),
-        (StateType.CRASHED, Status.FAILED),
     ],
 )
 async def test_what_became_of_a_flow_run_is_written_to_the_registry(
@@ -233,9 +239,50 @@ async def test_hooks_have_their_time_before_the_sweep_writes(
 ) -> None:
     dispatcher = Dispatcher(registry, client, tmp_path, hooks_s=60)
     await dispatcher.dispatch()
-    await client.set_flow_run_state(flow_run_of(registry, accepted), State(type=StateType.CRASHED), force=True)
+    await client.set_flow_run_state(flow_run_of(registry, accepted), State(type=StateType.FAILED), force=True)
     await dispatcher.reconcile()
     assert registry.progress(accepted.execution_id).status is Status.PENDING
+
+
+async def test_a_crashed_run_is_started_again_later_and_later_and_given_up_in_the_end(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    registry.begin_step(accepted.run_id, Step.CREATE_USER)
+    for wait_s in RESUME_AFTER_S:
+        await client.set_flow_run_state(flow_run_id, State(type=StateType.CRASHED, message="killed"), force=True)
+        await dispatcher.reconcile()
+        await dispatcher.reconcile()
+        state = (await client.read_flow_run(flow_run_id)).state
+        assert state is not None
+        assert state.name == "AwaitingRetry"
+        assert state.state_details.scheduled_time is not None
+        assert abs((state.state_details.scheduled_time - state.timestamp).total_seconds() - wait_s) < 5
+        assert registry.progress(accepted.execution_id).status is Status.RUNNING
+    await client.set_flow_run_state(flow_run_id, State(type=StateType.CRASHED, message="killed"), force=True)
+    await dispatcher.reconcile()
+    progress = registry.progress(accepted.execution_id)
+    assert progress.status is Status.FAILED
+    assert progress.error is not None
+    assert "killed" in progress.error.message
+    assert registry.active_runs() == []
+
+
+async def test_of_two_who_see_a_crash_one_starts_the_run_again(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted, tmp_path: Path
+) -> None:
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    await client.set_flow_run_state(flow_run_id, State(type=StateType.CRASHED), force=True)
+    crash = (await client.read_flow_run(flow_run_id)).state
+    assert crash is not None
+    assert registry.note_crash(accepted.run_id, str(crash.id)) == (1, True), "the other machine's dispatcher"
+    await dispatcher.reconcile()
+    assert (await client.read_flow_run(flow_run_id)).state.is_crashed()  # type: ignore[union-attr]
+    dispatcher.stuck_s = 0  # the other one died in between
+    await dispatcher.reconcile()
+    assert (await client.read_flow_run(flow_run_id)).state.is_scheduled()  # type: ignore[union-attr]
 
 
 async def test_a_flow_run_that_somebody_deleted_is_a_failure_with_a_next_move(
@@ -306,7 +353,8 @@ async def test_an_engine_that_died_unwatched_is_a_crash_and_not_a_run_for_ever(
     await dispatcher.look_after_orphans()
     assert (await client.read_flow_run(flow_run_id)).state.is_crashed()  # type: ignore[union-attr]
     await dispatcher.reconcile()
-    assert registry.progress(accepted.execution_id).status is Status.FAILED
+    assert (await client.read_flow_run(flow_run_id)).state.is_scheduled()  # type: ignore[union-attr]
+    assert not registry.progress(accepted.execution_id).status.is_final
 
 
 async def test_a_run_whose_worker_died_before_it_began_is_scheduled_again(

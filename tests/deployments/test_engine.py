@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ sys.exit(3)
 
 
 class Wrapper:
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, argv: Sequence[str] = ("bash", "deployments/engine.sh")) -> None:
         self.home, self.told, self.run = folder / "home", folder / "told", str(uuid4())
         (folder / "prefect").mkdir(parents=True)
         (folder / "prefect" / "__init__.py").touch()
@@ -41,7 +41,7 @@ class Wrapper:
             "PREFECT__FLOW_RUN_ID": self.run,
         }
         # As a worker does: in the folder of the project, whose own modules come first; the stand-in is found behind.
-        self.bash = subprocess.Popen(["bash", "deployments/engine.sh"], cwd=ROOT, env=environment)
+        self.bash = subprocess.Popen(argv, cwd=ROOT, env=environment)
 
     @property
     def record(self) -> Record | None:
@@ -70,14 +70,30 @@ def wrapper(tmp_path: Path) -> Iterator[Wrapper]:
 def test_a_worker_that_stops_kills_the_wrapper_and_the_engine_goes_on(wrapper: Wrapper) -> None:
     engine = wrapper.engine()
     assert wrapper.record is not None
-    assert wrapper.record.watcher == Process.of(wrapper.bash.pid)
+    assert wrapper.record.watcher == Process.of(os.getpid()), "its worker, here this test"
     assert os.getpgid(engine.pid) != os.getpgid(wrapper.bash.pid)
     wrapper.bash.send_signal(signal.SIGKILL)
     wrapper.bash.wait()
     assert not engine.ended_within(0.5)
-    assert wrapper.record is not None
-    assert not wrapper.record.watcher.alive()
+    assert wrapper.record is not None, "the dispatcher finds it"
     assert wrapper.told.read_text() == "works"
+
+
+def test_an_engine_whose_worker_was_killed_leaves_its_record_to_the_dispatcher(tmp_path: Path) -> None:
+    """The wrapper lives on, and tells nobody."""
+    wrapper = Wrapper(tmp_path, 600, ["sh", "-c", "bash deployments/engine.sh & wait"])
+    worker = wrapper.bash
+    engine = wrapper.engine()
+    assert wrapper.record is not None
+    assert wrapper.record.watcher == Process.of(worker.pid)
+    worker.kill()
+    worker.wait()
+    bash = Process.of(int(Path(f"/proc/{engine.pid}/stat").read_text().rpartition(")")[2].split()[1]))
+    assert bash is not None
+    assert bash.alive()
+    engine.send(signal.SIGKILL)
+    assert bash.ended_within(10)
+    assert wrapper.record is not None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

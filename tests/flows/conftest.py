@@ -47,6 +47,7 @@ class Seen:
     task_runs: list[TaskRun]
     artifacts: list[Artifact]
     lines: list[str]
+    said_its_end: bool
 
     @property
     def tasks(self) -> list[str]:
@@ -78,6 +79,7 @@ async def look(client: PrefectClient, flow_run_id: UUID) -> Seen:
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
         ),
         lines=[line.message for line in logs],
+        said_its_end=any(line.task_run_id is None and line.message.startswith("Finished in state") for line in logs),
     )
 
 
@@ -90,13 +92,12 @@ async def finished(client: PrefectClient, flow_run_id: UUID, deadline_s: float =
                 break
             await asyncio.sleep(0.2)
     # Logs travel in batches. A run that ended by itself says so in its last line; one that was ended does not.
-    last_line = None if flow_run.state.type in (StateType.CANCELLED, StateType.CRASHED) else "Finished in state"
+    tells = flow_run.state.type not in (StateType.CANCELLED, StateType.CRASHED)
     async with asyncio.timeout(30):
         while True:
             seen = await look(client, flow_run_id)
             done = all(run.state is not None and run.state.is_final() for run in seen.task_runs)
-            told = last_line is None or any(line.startswith(last_line) for line in seen.lines[-3:])
-            if done and told:
+            if done and (seen.said_its_end or not tells):
                 return seen
             await asyncio.sleep(0.2)
 

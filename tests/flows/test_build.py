@@ -10,7 +10,7 @@ import pytest
 from tasks.adapters.registry import Registry
 from tasks.adapters.workspace import Workspace
 from tasks.domain.pipeline import Status, Step, Verdict
-from tests.flows.conftest import REQUEST, Seen, agents_of, run_deployment
+from tests.flows.conftest import REQUEST, Seen, agents_of, finished, look, run_deployment
 from tests.support.service import ServiceUnderTest
 
 ALL = [step.task_name for step in Step]
@@ -188,15 +188,24 @@ async def test_a_red_suite_completes_the_run_with_the_verdict_failed_checks(
     assert record_of.execution(built.execution_id).site_state == "degraded"
 
 
-async def test_a_broken_page_fails_the_run_and_a_reverification_calls_the_site_degraded(
+def served_release(record: Registry, execution_id: str) -> str:
+    """What visitors get, asked of the site itself."""
+    site = record.execution(execution_id).site
+    host = site.url.removeprefix("http://")
+    answer = httpx.get(f"http://{site.dial}/.well-known/release.json", headers={"Host": host}, trust_env=False)
+    return str(answer.json()["release_id"])
+
+
+async def test_a_broken_page_is_taken_back_and_the_last_good_release_serves_again(
     built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
 ):
+    good = record_of.execution(built.execution_id).good_release
+    assert good is not None
     page = workspace.source / "index.html"
     kept = page.read_text()
     page.write_text(kept.replace("</body>", '<a href="/nowhere.html">Nowhere</a></body>'))
     try:
         again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
-        looked = await run_deployment(service, "reverify/nightly", {"execution_ids": [built.execution_id]})
     finally:
         page.write_text(kept)
 
@@ -205,11 +214,121 @@ async def test_a_broken_page_fails_the_run_and_a_reverification_calls_the_site_d
     assert progress.status is Status.FAILED
     assert progress.error is not None
     assert progress.error.step_name == "screenshot"
-    assert "/nowhere.html" in progress.error.message
-    assert "redeploy/on-demand" in progress.error.message, "it ends in the next move"
-    assert progress.error.message in again.page("failure")
     assert again.flow_run.state is not None
-    assert "/nowhere.html" in str(again.flow_run.state.message)
+    for said in (progress.error.message, again.page("failure"), str(again.flow_run.state.message)):
+        assert "/nowhere.html" in said
+        assert "redeploy/on-demand" in said, "it names the next move"
+        assert f"the release was taken back: release {good} serves again" in said
+    execution = record_of.execution(built.execution_id)
+    assert (execution.live_release, execution.good_release, execution.site_state) == (good, good, "rolled_back")
+    assert served_release(record_of, built.execution_id) == good
+    assert record_of.lease_of(execution.site_name) is None
+
+
+async def test_a_site_that_breaks_later_is_called_degraded_by_a_reverification(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    execution = record_of.execution(built.execution_id)
+    page = service.home / "sites" / execution.site_name / "live" / "index.html"
+    kept = page.read_bytes()
+    page.write_bytes(kept.replace(b"</body>", b'<a href="/nowhere.html">Nowhere</a></body>'))
+    try:
+        looked = await run_deployment(service, "reverify/nightly", {"execution_ids": [built.execution_id]})
+    finally:
+        page.write_bytes(kept)
+
     assert looked.flow_run.state_name == "Failed"
     assert "1 of 1 sites are degraded" in str(looked.flow_run.state.message if looked.flow_run.state else "")
     assert record_of.execution(built.execution_id).site_state == "degraded"
+    assert record_of.progress(built.execution_id).error is not None, "the execution's own story is not touched"
+
+
+async def test_a_rollback_is_one_pointer_write_and_a_health_check(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    before = record_of.execution(built.execution_id).live_release
+    status = record_of.progress(built.execution_id).status
+    assert before is not None
+    assert before.startswith("r2-")
+
+    back = await run_deployment(service, "rollback/on-demand", {"execution_id": built.execution_id})
+
+    assert back.flow_run.state_name == "Completed", back.lines
+    assert back.tasks == ["switch_release", "health_check"]
+    first = served_release(record_of, built.execution_id)
+    assert first.startswith("r1-")
+    execution = record_of.execution(built.execution_id)
+    assert (execution.live_release, execution.good_release) == (first, first)
+    assert record_of.progress(built.execution_id).status is status
+
+    forth = await run_deployment(service, "rollback/on-demand", {"execution_id": built.execution_id, "release": before})
+    assert forth.flow_run.state_name == "Completed", forth.lines
+    assert served_release(record_of, built.execution_id) == before
+
+
+async def test_a_release_that_is_not_kept_is_refused_with_those_that_are(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    live = served_release(record_of, built.execution_id)
+    wanted = {"execution_id": built.execution_id, "release": "r9-000000000000"}
+    back = await run_deployment(service, "rollback/on-demand", wanted)
+    assert back.flow_run.state_name == "Failed"
+    assert f"r9-000000000000 is not kept; kept: {live}" in str(back.page("failure"))
+    assert served_release(record_of, built.execution_id) == live
+
+
+async def test_a_site_that_is_being_written_refuses_a_second_writer_or_has_it_wait(
+    built: Seen, service: ServiceUnderTest, record_of: Registry
+):
+    execution = record_of.execution(built.execution_id)
+    lease = record_of.acquire_lease(execution.site_name, "run of a test", 120)
+    try:
+        refused = await run_deployment(
+            service, "redeploy/on-demand", {"execution_id": built.execution_id, "when_busy": "refuse"}
+        )
+        assert refused.flow_run.state_name == "Failed"
+        assert "is being written by run of a test since" in refused.page("failure")
+        assert record_of.lease_of(execution.site_name) == lease
+        async with service.client() as client:
+            deployment = await client.read_deployment_by_name("rollback/on-demand")
+            parameters = {"execution_id": built.execution_id, "release": execution.live_release}
+            waiting = await client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            async with asyncio.timeout(60):
+                while not any("waiting: site" in line for line in (await look(client, waiting.id)).lines):
+                    await asyncio.sleep(0.2)
+            record_of.release_lease(lease)
+            seen = await finished(client, waiting.id)
+    finally:
+        record_of.release_lease(lease)
+    assert seen.flow_run.state_name == "Completed", seen.lines
+
+
+async def test_a_teardown_removes_everything_and_proves_it(
+    built: Seen, service: ServiceUnderTest, record_of: Registry, workspace: Workspace
+):
+    execution = record_of.execution(built.execution_id)
+    site = execution.site
+
+    gone = await run_deployment(service, "teardown/on-demand", {"execution_id": built.execution_id})
+
+    assert gone.flow_run.state_name == "Completed", gone.lines
+    receipt = str(gone.page("receipt"))
+    for named in ("address", "release r1-", "release r2-", "workspace", "archive", "agent"):
+        assert named in receipt
+    assert "still there" not in receipt.replace("0 still there", "")
+    answer = httpx.get(f"http://{site.dial}/", headers={"Host": site.url.removeprefix("http://")}, trust_env=False)
+    assert answer.status_code == 404
+    assert not workspace.root.exists()
+    assert not (service.home / "sites" / execution.site_name / "releases").exists()
+    left = [str(path) for path in service.home.rglob(f"*{execution.session_id}*") if "logs" not in path.parts]
+    assert left == []
+    after = record_of.execution(built.execution_id)
+    assert (after.live_release, after.url, after.site_state) == (None, None, "taken_down")
+    assert [resource.state for resource in record_of.resources(built.execution_id)] == ["gone"]
+
+    again = await run_deployment(service, "redeploy/on-demand", {"execution_id": built.execution_id})
+    assert again.flow_run.state_name == "Failed"
+    assert "start full-build/on-demand to build anew" in str(again.flow_run.state and again.flow_run.state.message)
+
+    twice = await run_deployment(service, "teardown/on-demand", {"execution_id": built.execution_id})
+    assert twice.flow_run.state_name == "Completed", twice.lines

@@ -105,4 +105,11 @@ async def test_a_site_that_does_not_serve_this_release(
 
     assert_said_alike(seen, record_of, "health_check", words)
     assert seen.tasks[-1] == "health_check"
-    assert record_of.progress(seen.execution_id).percent_complete == 66
+    assert record_of.progress(seen.execution_id).percent_complete == 55, "the release was taken back"
+    progress = record_of.progress(seen.execution_id)
+    assert progress.error is not None
+    assert "nothing is served, the site had no earlier release" in progress.error.message
+    assert progress.deployed_url is None
+    execution = record_of.execution(seen.execution_id)
+    assert (execution.live_release, execution.site_state) == (None, "taken_down")
+    assert not (here.home / "sites" / execution.site_name / "live").exists()

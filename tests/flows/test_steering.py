@@ -13,7 +13,6 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling, Paused, Running
 
-from deployments.engines import Engine
 from tasks.adapters.agents import processes
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.registry import Accepted, Registry
@@ -32,14 +31,16 @@ async def status_is(record: Registry, execution_id: str, status: Status, within_
 
 
 @asynccontextmanager
-async def held_build(service: ServiceUnderTest, record: Registry) -> AsyncIterator[Accepted]:
-    """A build, accepted as the API accepts it, whose agent is frozen as soon as it lives; thawed at the end."""
+async def held_build(service: ServiceUnderTest, record: Registry, prompted: bool = False) -> AsyncIterator[Accepted]:
+    """A build, accepted as the API accepts it, whose agent is frozen as soon as it lives, or has its first prompt;
+    thawed at the end.
+    """
     accepted = record.accept(SiteRequest.model_validate(REQUEST), f"test-{uuid.uuid4()}")
     assert record.progress(accepted.execution_id).status is Status.PENDING
     runtime = RuntimeFolder(service.home, accepted.execution_id)
     async with asyncio.timeout(60):
-        while (session := runtime.session()) is None:
-            await asyncio.sleep(0.005)
+        while (session := runtime.session()) is None or (prompted and runtime.delivery() is None):
+            await asyncio.sleep(0.001)
     frozen = processes.family(session.pid)
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
@@ -99,28 +100,6 @@ async def test_a_cancelled_run_takes_its_agent_along(service: ServiceUnderTest, 
     assert seen.flow_run.state_type is StateType.CANCELLED
     assert agents_of(service) == []
     assert record_of.execution(accepted.execution_id).live_release is None
-
-
-async def test_a_run_whose_process_is_killed_is_failed_and_says_how_to_go_on(
-    service: ServiceUnderTest, record_of: Registry
-):
-    async with held_build(service, record_of) as accepted:
-        await status_is(record_of, accepted.execution_id, Status.RUNNING)
-        flow_run_id = await flow_run_of(record_of, accepted)
-        os.kill(engine_of(service, flow_run_id), signal.SIGKILL)
-        await status_is(record_of, accepted.execution_id, Status.FAILED, 60)
-
-    error = record_of.progress(accepted.execution_id).error
-    assert error is not None
-    assert "retry" in error.message
-    assert agents_of(service) == []
-
-
-def engine_of(service: ServiceUnderTest, flow_run_id: uuid.UUID) -> int:
-    (engine,) = [
-        engine for engine in Engine.below(service.home / "run" / "engines") if engine.flow_run_id == flow_run_id
-    ]
-    return engine.process.pid
 
 
 async def test_the_same_delivery_makes_one_run(service: ServiceUnderTest, record_of: Registry):

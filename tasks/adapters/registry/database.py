@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy import exc as trouble
 from sqlalchemy.dialects import sqlite
 
-from tasks.adapters.registry.errors import RevisionMismatch, RunEnded
+from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, Superseded
 from tasks.adapters.registry.schema import REVISION, db_clock, events, executions, runs
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.ids import EXECUTION_ID
@@ -244,6 +244,12 @@ class Database:
         if execution.status != Status.PENDING:
             old, new = execution.status, Status.PENDING
             self._note(connection, "status", execution.execution_id, run_id, old=old, new=new)
+
+
+def refuse_superseded(run: Row[Any], attempt: int | None) -> None:
+    """Raises Superseded where a later attempt than the caller's has begun."""
+    if attempt is not None and run.attempt > attempt:
+        raise Superseded(run.run_id, attempt, run.attempt)
 
 
 def refuse_ended(run: Row[Any]) -> None:

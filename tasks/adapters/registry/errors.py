@@ -3,6 +3,7 @@
 BuilderError
 ├── RevisionMismatch   the database has another schema than this program
 ├── RunEnded           a step was begun in a run that is over
+├── Superseded         a later attempt of the same run has begun meanwhile
 └── UnknownSite        no site has this name
 """
 
@@ -38,6 +39,20 @@ class RunEnded(BuilderError):
         return (
             f"run {self.run_id} of {self.execution_id} is {self.status}, so it begins no further step; "
             "retry the flow run, or start redeploy/on-demand with this execution's id"
+        )
+
+
+class Superseded(BuilderError):
+    """An engine that was given up for dead has woken up. It may write nothing more."""
+
+    def __init__(self, run_id: str, attempt: int, newest: int) -> None:
+        super().__init__(run_id, attempt, newest)
+        self.run_id, self.attempt, self.newest = run_id, attempt, newest
+
+    def __str__(self) -> str:
+        return (
+            f"attempt {self.attempt} of run {self.run_id} was given up for dead and attempt {self.newest} has begun; "
+            "this engine ends here, watch the newer one in the Prefect UI"
         )
 
 

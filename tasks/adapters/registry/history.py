@@ -6,7 +6,7 @@ from sqlalchemy import Row, Select, select
 
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.records import Event, ExecutionRecord
-from tasks.adapters.registry.schema import events, executions, sites
+from tasks.adapters.registry.schema import db_clock, events, executions, sites
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.ids import EXECUTION_ID
 from tasks.domain.pipeline import SiteState, Status, Verdict
@@ -14,7 +14,9 @@ from tasks.domain.pipeline import SiteState, Status, Verdict
 
 def _executions() -> Select[Any]:
     seen = (sites.c.site_name, sites.c.url, sites.c.dial, sites.c.live_release, sites.c.state, sites.c.last_deployed)
-    return select(executions, *seen).join(sites, sites.c.execution_id == executions.c.execution_id)
+    return select(executions, *seen, sites.c.good_release, sites.c.expires_at).join(
+        sites, sites.c.execution_id == executions.c.execution_id
+    )
 
 
 def _record(row: Row[Any]) -> ExecutionRecord:
@@ -36,6 +38,8 @@ def _record(row: Row[Any]) -> ExecutionRecord:
         live_release=row.live_release,
         site_state=SiteState(row.state) if row.state else None,
         last_deployed=row.last_deployed,
+        good_release=row.good_release,
+        expires_at=row.expires_at,
     )
 
 
@@ -61,6 +65,13 @@ class History(Database):
     def live_sites(self) -> list[ExecutionRecord]:
         """Executions whose sites serve a release, oldest first."""
         query = _executions().where(sites.c.live_release.is_not(None))
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(executions.c.created_at, executions.c.execution_id))
+            return [_record(row) for row in rows]
+
+    def expired_sites(self) -> list[ExecutionRecord]:
+        """Executions whose sites serve longer than was asked for, oldest first."""
+        query = _executions().where(sites.c.live_release.is_not(None), sites.c.expires_at < db_clock())
         with self._read() as connection:
             rows = connection.execute(query.order_by(executions.c.created_at, executions.c.execution_id))
             return [_record(row) for row in rows]

@@ -72,6 +72,19 @@ class Leases(Database):
             values = {"owner": None, "expires_at": None}
             return connection.execute(leases.update().where(*ours).values(**values)).rowcount == 1
 
+    def free_leases(self, owner: str) -> list[str]:
+        """Give back whatever this owner still holds, as one who died; the sites' names. Nobody else's is touched."""
+        mine = leases.update().where(leases.c.owner == owner).values(owner=None, expires_at=None)
+        with self._write() as connection:
+            return list(connection.execute(mine.returning(leases.c.site_name)).scalars())
+
+    def lease_of(self, site_name: str) -> Lease | None:
+        """Who writes the site; None where nobody does, or not for sure any more."""
+        held = leases.c.site_name == site_name, leases.c.owner.is_not(None), leases.c.expires_at >= db_clock()
+        with self._read() as connection:
+            row = connection.execute(select(leases).where(*held)).one_or_none()
+        return None if row is None else _lease(row)
+
     def assert_held(self, lease: Lease) -> None:
         """Raises SiteBusy where somebody else took the site meanwhile: nothing more may be written to it."""
         with self._write() as connection:

@@ -49,6 +49,7 @@ class RunRecord:
     created_at: datetime
     dispatched_at: datetime | None
     ended_at: datetime | None
+    machine_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class ExecutionRecord:
     live_release: str | None
     site_state: SiteState | None
     last_deployed: datetime | None
+    good_release: str | None = None
+    expires_at: datetime | None = None
 
     @property
     def site(self) -> Site:
@@ -122,6 +125,23 @@ class Message:
     body: str
     created_at: datetime
     delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that a person is asked. ``answer`` is None until somebody has answered; the first answer stands."""
+
+    question_id: str
+    execution_id: str
+    run_id: str
+    kind: str
+    round: int
+    body: str
+    answer: Mapping[str, Any] | None
+    answered_by: str | None
+    asked_at: datetime
+    expires_at: datetime
+    answered_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, Row, select
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.intake import check_key, digest
 from tasks.adapters.registry.records import RunRecord
-from tasks.adapters.registry.schema import FINAL, db_clock, deliveries, runs
+from tasks.adapters.registry.schema import FINAL, db_clock, deliveries, events, runs, steps
 from tasks.adapters.registry.wakeup import ring
 from tasks.domain.errors import DeliveryConflict
-from tasks.domain.pipeline import Status, Verb
+from tasks.domain.pipeline import Status, Step, Verb
 
 
 def run_record(row: Row[Any]) -> RunRecord:
@@ -25,6 +25,7 @@ def run_record(row: Row[Any]) -> RunRecord:
         created_at=row.created_at,
         dispatched_at=row.dispatched_at,
         ended_at=row.ended_at,
+        machine_id=row.machine_id,
     )
 
 
@@ -65,31 +66,52 @@ class Runs(Database):
         return str(run_id)
 
     def adopt_run(
-        self, execution_id: str, verb: Verb, flow_run_id: str, attempt: int = 1, run_id: str | None = None
+        self,
+        execution_id: str,
+        verb: Verb,
+        flow_run_id: str,
+        attempt: int = 1,
+        run_id: str | None = None,
+        machine_id: str | None = None,
     ) -> RunRecord:
         """The run that this Prefect flow run does: its own from before, else the one that waits to be dispatched,
         else a new one, as for a run that somebody started in the Prefect UI.
 
         ``attempt`` is Prefect's count of starts; a higher one than before opens a run that was over again. ``run_id``,
         where the caller knows it, says which run was dispatched, also where that was cancelled since; begin_step then
-        refuses. Raises UnknownExecution.
+        refuses. ``machine_id``: where the caller works. Raises UnknownExecution.
         """
         with self._write() as connection:
             execution = self._lock_execution(connection, execution_id)
-            same = runs.c.execution_id == execution_id, runs.c.verb == verb
-            mine = connection.execute(select(runs).where(*same, runs.c.flow_run_id == flow_run_id)).one_or_none()
+            run = self._adopt(connection, execution, verb, flow_run_id, attempt, run_id)
+            if machine_id is not None and run.machine_id != machine_id:
+                connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(machine_id=machine_id))
+            return self._run(connection, run.run_id)
+
+    def _adopt(
+        self,
+        connection: Connection,
+        execution: Row[Any],
+        verb: Verb,
+        flow_run_id: str,
+        attempt: int,
+        run_id: str | None,
+    ) -> RunRecord:
+        execution_id = execution.execution_id
+        same = runs.c.execution_id == execution_id, runs.c.verb == verb
+        mine = connection.execute(select(runs).where(*same, runs.c.flow_run_id == flow_run_id)).one_or_none()
+        if mine is None:
+            free = (runs.c.run_id == run_id, runs.c.flow_run_id.is_(None)) if run_id else _WAITING
+            mine = connection.execute(select(runs).where(*same, *free)).one_or_none()
             if mine is None:
-                free = (runs.c.run_id == run_id, runs.c.flow_run_id.is_(None)) if run_id else _WAITING
-                mine = connection.execute(select(runs).where(*same, *free)).one_or_none()
-                if mine is None:
-                    added = self._add_run(connection, execution, verb, flow_run_id, attempt)
-                    return self._run(connection, added)
-                values = {"flow_run_id": flow_run_id, "dispatched_at": db_clock(), "attempt": attempt}
-                connection.execute(runs.update().where(runs.c.run_id == mine.run_id).values(**values))
-                self._note(connection, "dispatched", execution_id, mine.run_id, flow_run_id=flow_run_id)
-            elif attempt > mine.attempt:
-                self._next_attempt(connection, execution, mine, attempt)
-            return self._run(connection, mine.run_id)
+                added = self._add_run(connection, execution, verb, flow_run_id, attempt)
+                return self._run(connection, added)
+            values = {"flow_run_id": flow_run_id, "dispatched_at": db_clock(), "attempt": attempt}
+            connection.execute(runs.update().where(runs.c.run_id == mine.run_id).values(**values))
+            self._note(connection, "dispatched", execution_id, mine.run_id, flow_run_id=flow_run_id)
+        elif attempt > mine.attempt:
+            self._next_attempt(connection, execution, mine, attempt)
+        return self._run(connection, mine.run_id)
 
     def undispatched(self) -> list[RunRecord]:
         """Runs that no Prefect flow run does yet, oldest first."""
@@ -102,6 +124,20 @@ class Runs(Database):
     def runs_of(self, flow_run_id: str) -> list[RunRecord]:
         """What one Prefect flow run works on: one run, or one an execution for a re-verification of many."""
         return self._list(runs.c.flow_run_id == flow_run_id)
+
+    def note_crash(self, run_id: str, crash_id: str) -> tuple[int, bool]:
+        """Keep that the run's engine died: how often it was by then, and whether this crash is news.
+
+        Several who see the same crash agree on who starts the run again.
+        """
+        seen = select(events.c.data).where(events.c.run_id == run_id, events.c.kind == "crashed")
+        with self._write() as connection:
+            execution, run = self._lock_run(connection, run_id)
+            known = [data["crash_id"] for data in connection.execute(seen.order_by(events.c.seq)).scalars()]
+            if crash_id in known:
+                return known.index(crash_id) + 1, False
+            self._note(connection, "crashed", execution.execution_id, run_id, attempt=run.attempt, crash_id=crash_id)
+            return len(known) + 1, True
 
     def mark_dispatched(self, run_id: str, flow_run_id: str) -> bool:
         """Keep which flow run does this run. False where another one does by then; that one stands.
@@ -141,7 +177,25 @@ class Runs(Database):
             self._note(connection, "started", execution.execution_id, run_id, **details)
         run = connection.execute(select(runs).where(runs.c.run_id == run_id)).one()
         self._takes_lead(connection, execution, run)
+        if verb is Verb.FULL_BUILD:
+            self._inherit(connection, run)
         return run_id
+
+    def _inherit(self, connection: Connection, run: Row[Any]) -> None:
+        """A build goes on from where the execution's build before it failed: what that did is done.
+
+        Not steps 1 and 2, which say which run this is, and cost nothing.
+        """
+        same = runs.c.execution_id == run.execution_id, runs.c.verb == run.verb, runs.c.run_id != run.run_id
+        before = connection.execute(select(runs).where(*same).order_by(runs.c.created_at.desc()).limit(1)).one_or_none()
+        if before is None or Status(before.status) not in (Status.FAILED, Status.CANCELLED):
+            return
+        done = steps.c.run_id == before.run_id, steps.c.status == "done", steps.c.step > Step.CREATE_SESSION
+        for row in connection.execute(select(steps).where(*done).order_by(steps.c.step)):
+            values = {**row._mapping, "run_id": run.run_id}
+            connection.execute(steps.insert().values(**values))
+            details = {"step": row.step, "step_name": Step(row.step).task_name, "from_run": before.run_id}
+            self._note(connection, "step_inherited", run.execution_id, run.run_id, **details)
 
     def _next_attempt(self, connection: Connection, execution: Row[Any], run: Row[Any], attempt: int) -> None:
         over = Status(run.status).is_final

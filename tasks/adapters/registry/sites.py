@@ -76,16 +76,44 @@ class Sites(Database):
             connection.execute(executions.update().where(this).values(updated_at=db_clock()))
             self._note(connection, "published", execution_id, url=site.url, release_id=site.release_id)
 
-    def set_site_state(self, site_name: str, state: SiteState) -> bool:
-        """Keep what the last verification said. True where that is news. Raises UnknownSite."""
+    def record_good(self, execution_id: str, release_id: str) -> None:
+        """Keep that this release serves and has passed our gates: it is the one to go back to."""
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            this = sites.c.execution_id == execution_id
+            connection.execute(sites.update().where(this).values(good_release=release_id))
+            self._note(connection, "good_release", execution_id, release_id=release_id)
+
+    def record_taken_down(self, execution_id: str, lease: Lease | None = None) -> None:
+        """Keep that nothing is served at the site's address. Raises SiteBusy where the lease was lost."""
+        gone = {"live_release": None, "good_release": None, "url": None, "dial": None, "state": SiteState.TAKEN_DOWN}
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            if lease is not None:
+                hold(connection, lease)
+            connection.execute(sites.update().where(sites.c.execution_id == execution_id).values(**gone))
+            self._note(connection, "taken_down", execution_id)
+
+    def set_expiry(self, execution_id: str, days: float | None) -> None:
+        """Have the site taken down so many days from now; None: never. Raises UnknownExecution."""
+        moment = None if days is None else db_clock(days * 86_400)
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            connection.execute(sites.update().where(sites.c.execution_id == execution_id).values(expires_at=moment))
+
+    def set_site_state(self, site_name: str, state: SiteState, release_id: str | None = None) -> bool:
+        """Keep what the last verification said. True where that is news. Raises UnknownSite.
+
+        With ``release_id``, only while that is the live one.
+        """
         this = sites.c.site_name == site_name
         with self._write() as connection:
             execution_id = connection.execute(select(sites.c.execution_id).where(this)).scalar()
             if execution_id is None:
                 raise UnknownSite(site_name)
             self._lock_execution(connection, execution_id)
-            old = connection.execute(select(sites.c.state).where(this)).scalar()
-            if old == state:
+            old, live = connection.execute(select(sites.c.state, sites.c.live_release).where(this)).one()
+            if old == state or release_id not in (None, live):
                 return False
             connection.execute(sites.update().where(this).values(state=state))
             self._note(connection, "site_state", execution_id, old=old, new=state)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from tasks.adapters.registry.database import Database, refuse_ended
+from tasks.adapters.registry.database import Database, refuse_ended, refuse_superseded
 from tasks.adapters.registry.schema import db_clock, executions, runs, sites, steps
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.pipeline import (
@@ -21,26 +21,35 @@ from tasks.domain.pipeline import (
 
 
 class Steps(Database):
-    def begin_step(self, run_id: str, step: Step) -> dict[str, Any] | None:
+    def begin_step(self, run_id: str, step: Step, attempt: int | None = None) -> dict[str, Any] | None:
         """Begin the step, or hand out its outcome where it is done: then do it not again.
 
-        Raises RunEnded where the run is over.
+        ``attempt`` is the caller's. Raises RunEnded where the run is over, and Superseded where a later attempt of it
+        has begun.
         """
         with self._write() as connection:
             execution, run = self._lock_run(connection, run_id)
+            refuse_superseded(run, attempt)
             refuse_ended(run)
             return self._begin(connection, execution, run, step)
 
     def finish_step(
-        self, run_id: str, step: Step, outcome: dict[str, Any], begin_next: Step | None = None
+        self,
+        run_id: str,
+        step: Step,
+        outcome: dict[str, Any],
+        begin_next: Step | None = None,
+        attempt: int | None = None,
     ) -> dict[str, Any] | None:
         """Keep the outcome, and begin the next step in the same transaction; what that returns is returned.
 
         An outcome is kept also where the run was cancelled meanwhile; only the next step is then refused, by RunEnded.
+        Raises Superseded, and keeps nothing, where a later attempt has begun.
         """
         values = {"status": "done", "outcome": outcome, "error": None, "finished_at": db_clock()}
         with self._write() as connection:
             execution, run = self._lock_run(connection, run_id)
+            refuse_superseded(run, attempt)
             statement = self._insert(steps).values(run_id=run_id, step=step, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=["run_id", "step"], set_=values))
             self._note_step(connection, run, step, "done")
@@ -50,10 +59,10 @@ class Steps(Database):
             refuse_ended(run)
         return None
 
-    def fail_step(self, run_id: str, step: Step, message: str) -> None:
+    def fail_step(self, run_id: str, step: Step, message: str, attempt: int | None = None) -> None:
         """Keep why the step failed. The run goes on until set_status says otherwise: the step may be tried again.
 
-        A step that is done stays done.
+        A step that is done stays done. Raises Superseded where a later attempt has begun.
         """
         values = {"status": "failed", "error": message, "finished_at": db_clock()}
         statement = self._insert(steps).values(run_id=run_id, step=step, **values)
@@ -62,8 +71,19 @@ class Steps(Database):
         )
         with self._write() as connection:
             _execution, run = self._lock_run(connection, run_id)
+            refuse_superseded(run, attempt)
             if connection.execute(statement.returning(steps.c.step)).scalar() is not None:
                 self._note_step(connection, run, step, "failed", error=message)
+
+    def undo_steps(self, run_id: str, first: Step) -> list[Step]:
+        """Forget that this step and those after it are done: what they did was taken back. They will be done again."""
+        undone = steps.c.run_id == run_id, steps.c.step >= first, steps.c.status == "done"
+        with self._write() as connection:
+            _execution, run = self._lock_run(connection, run_id)
+            found = connection.execute(steps.delete().where(*undone).returning(steps.c.step)).scalars().all()
+            for step in sorted(found):
+                self._note_step(connection, run, Step(step), "undone")
+        return [Step(step) for step in sorted(found)]
 
     def stored_outcome(self, run_id: str, step: Step) -> dict[str, Any] | None:
         """The outcome of a step that is done; None for any other."""

@@ -172,3 +172,21 @@ def test_a_lease_has_a_length(registry: Registry, ttl_s: float) -> None:
     accepted = an_execution(registry)
     with pytest.raises(ValueError, match="ttl_s"):
         registry.acquire_lease(accepted.site_name, "run 1", ttl_s)
+
+
+def test_what_a_dead_owner_held_is_given_back_and_nobody_elses(registry: Registry) -> None:
+    mine, other = (an_execution(registry, key) for key in ("first", "second"))
+    lease = registry.acquire_lease(mine.site_name, "run a", 60)
+    kept = registry.acquire_lease(other.site_name, "run b", 60)
+    assert registry.lease_of(mine.site_name) == lease
+    assert registry.free_leases("run a") == [mine.site_name]
+    assert registry.free_leases("run a") == []
+    assert registry.lease_of(mine.site_name) is None
+    assert registry.lease_of(other.site_name) == kept
+
+
+def test_a_lease_that_ran_out_is_nobodys_for_sure(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    registry.acquire_lease(accepted.site_name, "run a", 0.01)
+    time.sleep(0.05)
+    assert registry.lease_of(accepted.site_name) is None

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tasks.adapters.registry import Registry, UnknownSite
 from tasks.domain.check import Check, Finding, Outcome
+from tasks.domain.errors import SiteBusy
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import SiteState, Verb
 from tasks.domain.release import FileEntry, Manifest, Release, content_digest, release_id_for
@@ -176,3 +177,49 @@ def test_a_message_is_delivered_once_and_in_order(registry: Registry) -> None:
     assert [each.message_id for each in registry.undelivered_messages(accepted.execution_id)] == [second]
     assert [each.author for each in registry.messages(accepted.execution_id)] == ["user", "agent", "user"]
     assert [each.body for each in registry.messages(accepted.execution_id, after_id=first, limit=1)] == ["done"]
+
+
+def test_the_release_to_go_back_to_is_the_one_that_passed_last(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    assert registry.execution(accepted.execution_id).good_release is None
+    registry.record_good(accepted.execution_id, "r1-aaaaaaaaaaaa")
+    assert registry.execution(accepted.execution_id).good_release == "r1-aaaaaaaaaaaa"
+    assert "good_release" in kinds(registry, accepted.execution_id)
+
+
+def test_a_site_that_was_taken_down_serves_nothing_in_the_record(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    site = Site(name=accepted.site_name, url="http://x.localhost", release_id="r1-aaaaaaaaaaaa", dial="127.0.0.1:1")
+    registry.record_published(accepted.execution_id, site)
+    registry.record_good(accepted.execution_id, site.release_id)
+    lease = registry.acquire_lease(accepted.site_name, "run a", 60)
+    registry.acquire_lease(accepted.site_name, "run a", 60)
+    with pytest.raises(SiteBusy):
+        registry.record_taken_down(accepted.execution_id, lease)
+    assert registry.execution(accepted.execution_id).live_release == site.release_id
+    registry.record_taken_down(accepted.execution_id)
+    after = registry.execution(accepted.execution_id)
+    assert (after.live_release, after.good_release, after.url, after.site_state) == (None, None, None, "taken_down")
+    assert registry.live_sites() == []
+    assert registry.progress(accepted.execution_id).deployed_url is None
+
+
+def test_what_was_seen_of_one_release_says_nothing_of_the_next(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    site = Site(name=accepted.site_name, url="http://x.localhost", release_id="r2-bbbbbbbbbbbb", dial="127.0.0.1:1")
+    registry.record_published(accepted.execution_id, site)
+    assert registry.set_site_state(accepted.site_name, SiteState.LIVE, "r2-bbbbbbbbbbbb")
+    assert not registry.set_site_state(accepted.site_name, SiteState.DEGRADED, "r1-aaaaaaaaaaaa")
+    assert registry.execution(accepted.execution_id).site_state == "live"
+
+
+def test_a_site_expires_only_where_that_was_asked_for(registry: Registry) -> None:
+    kept, brief = (an_execution(registry, key) for key in ("first", "second"))
+    for accepted in (kept, brief):
+        site = Site(name=accepted.site_name, url="http://x.localhost", release_id="r1-aaaaaaaaaaaa", dial="127.0.0.1:1")
+        registry.record_published(accepted.execution_id, site)
+    assert registry.expired_sites() == []
+    registry.set_expiry(brief.execution_id, -1)
+    assert [record.execution_id for record in registry.expired_sites()] == [brief.execution_id]
+    registry.set_expiry(brief.execution_id, 1)
+    assert registry.expired_sites() == []

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tasks.adapters.registry import Registry, RunEnded
+from tasks.adapters.registry import Registry, RunEnded, Superseded
 from tasks.domain.pipeline import Failure, Status, Step, Verb, Verdict, can_follow
 from tests.tasks.adapters.registry.orders import a_finished_execution, a_request, an_execution, at_once, kinds
 
@@ -159,3 +159,61 @@ def test_a_verdict_is_kept_beside_the_status(registry: Registry) -> None:
     assert registry.progress(accepted.execution_id).verdict is Verdict.FAILED_CHECKS
     registry.adopt_run(accepted.execution_id, Verb.REDEPLOY, "flow-2")
     assert registry.progress(accepted.execution_id).verdict is Verdict.FAILED_CHECKS, "it is of what is live"
+
+
+def test_an_engine_that_was_given_up_for_dead_writes_nothing(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-first", attempt=2)
+    for late in (
+        lambda: registry.begin_step(accepted.run_id, Step.CREATE_SESSION, 1),
+        lambda: registry.finish_step(accepted.run_id, Step.CREATE_USER, {"stale": True}, attempt=1),
+        lambda: registry.fail_step(accepted.run_id, Step.CREATE_USER, "stale", 1),
+    ):
+        with pytest.raises(Superseded, match="attempt 2 has begun"):
+            late()
+    assert registry.stored_outcome(accepted.run_id, Step.CREATE_USER) is None
+    assert registry.failure_of(accepted.run_id) is None
+    assert registry.finish_step(accepted.run_id, Step.CREATE_USER, {"fresh": True}, attempt=2) is None
+    assert registry.stored_outcome(accepted.run_id, Step.CREATE_USER) == {"fresh": True}
+
+
+def test_steps_whose_work_was_taken_back_are_done_again(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    for step in (Step.CREATE_USER, Step.DEPLOY, Step.HEALTH_CHECK):
+        registry.finish_step(accepted.run_id, step, {})
+    assert registry.undo_steps(accepted.run_id, Step.DEPLOY) == [Step.DEPLOY, Step.HEALTH_CHECK]
+    assert registry.undo_steps(accepted.run_id, Step.DEPLOY) == []
+    assert registry.begin_step(accepted.run_id, Step.DEPLOY) is None
+    assert registry.begin_step(accepted.run_id, Step.CREATE_USER) == {}
+    assert kinds(registry, accepted.execution_id).count("step_undone") == 2
+
+
+@pytest.mark.parametrize("end", [Status.FAILED, Status.CANCELLED])
+def test_another_build_of_an_execution_goes_on_where_the_one_before_failed(registry: Registry, end: Status) -> None:
+    accepted = an_execution(registry)
+    for step in (Step.CREATE_USER, Step.CREATE_SESSION, Step.GATHER_REQUIREMENTS, Step.CREATE_PLAN):
+        registry.finish_step(accepted.run_id, step, {"of": step.task_name})
+    registry.fail_step(accepted.run_id, Step.GENERATE_CODE, "it went wrong")
+    registry.set_status(accepted.execution_id, end)
+    run = registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-again")
+    assert run.run_id != accepted.run_id
+    assert registry.begin_step(run.run_id, Step.CREATE_USER) is None, "who the run is, it says itself"
+    assert registry.begin_step(run.run_id, Step.GATHER_REQUIREMENTS) == {"of": "gather_requirements"}
+    assert registry.begin_step(run.run_id, Step.CREATE_PLAN) == {"of": "create_plan"}
+    assert registry.begin_step(run.run_id, Step.GENERATE_CODE) is None
+    assert registry.failure_of(run.run_id) is None
+
+
+def test_another_build_after_one_that_went_well_begins_anew(registry: Registry) -> None:
+    accepted = a_finished_execution(registry)
+    run = registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-again")
+    assert registry.begin_step(run.run_id, Step.CREATE_PLAN) is None
+
+
+def test_a_crash_is_counted_once_whoever_sees_it(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    assert registry.note_crash(accepted.run_id, "state-1") == (1, True)
+    assert registry.note_crash(accepted.run_id, "state-1") == (1, False)
+    assert registry.note_crash(accepted.run_id, "state-2") == (2, True)
+    found = at_once([lambda: registry.note_crash(accepted.run_id, "state-3")] * 8)
+    assert sorted(str(each) for each in found) == ["(3, False)"] * 7 + ["(3, True)"]
