@@ -28,7 +28,18 @@ class Settings(BaseSettings):
     sites_port: int = Field(8401, ge=1, le=65535, description="Loopback port that local sites are served on.")
     postgres_port: int = Field(8402, ge=1, le=65535, description="Loopback port of the private PostgreSQL.")
     worker_limit: int = Field(4, ge=1, le=100, description="How many flow runs the worker works on at a time.")
+    max_executions: int = Field(
+        8, ge=1, le=1000, description="How many flow runs run at a time, on all machines together; more of them wait."
+    )
+    max_agents: int = Field(4, ge=1, le=1000, description="How many agents work at a time, on all machines together.")
+    max_per_user: int = Field(2, ge=1, le=1000, description="How many agents work for one user at a time.")
+    min_free_mb: int = Field(
+        1024, ge=0, description="Free space, in MB, that a disk must have for work to be accepted. 0: no guard."
+    )
     web_port: int = Field(8400, ge=1, le=65535, description="Loopback port of the web front.")
+    approval_deadline_s: float = Field(
+        7 * 86_400, ge=1, description="How long a plan waits for a person's answer, in seconds; a week unless told."
+    )
     phase_deadline_s: float = Field(1800, gt=0, description="How long an agent may take for one phase, in seconds.")
     suite_deadline_s: float = Field(120, gt=0, description="How long a generated test suite may run, in seconds.")
     health_deadline_s: float = Field(60, gt=0, description="How long a site may take to become healthy, in seconds.")

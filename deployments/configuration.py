@@ -9,6 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 POOL = "tmux-builder"
+
+PROGRAM_VARIABLE = "tmux_builder_program"
+"""The Prefect variable that says which program the deployments were registered from, see `deployments.joining`."""
+
 LOOPBACK = "127.0.0.1"
 
 CLUSTER = "TMUX_BUILDER_CLUSTER"
@@ -23,7 +27,11 @@ class ServiceRefused(Exception):
 
 
 class Service(BaseModel):
-    """One running service: where it keeps its state and how it is reached. One home, one service."""
+    """One machine's part of a service: where it keeps its state and how the rest is reached. One home, one part.
+
+    ``joined`` is the URL of the first machine's Prefect API; empty on the first machine itself, which runs server and
+    database for all. ``store`` empty: a folder under the home.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +47,13 @@ class Service(BaseModel):
     private_cluster: bool
     auth_string: SecretStr
     encryption_key: SecretStr
+    machine_id: str = ""
+    joined: str = ""
+    store: str = ""
+    max_executions: int = 8
+    max_agents: int = 4
+    max_per_user: int = 2
+    min_free_mb: int = 1024
 
     @property
     def folder(self) -> Path:
@@ -65,11 +80,20 @@ class Service(BaseModel):
 
     @property
     def ui_url(self) -> str:
-        return f"http://{LOOPBACK}:{self.prefect_port}"
+        return self.joined.removesuffix("/api") if self.joined else f"http://{LOOPBACK}:{self.prefect_port}"
 
     @property
     def api_url(self) -> str:
         return f"{self.ui_url}/api"
+
+    @property
+    def worker_name(self) -> str:
+        """One a machine: Prefect takes two workers of one name for the same."""
+        return f"{POOL}-{self.machine_id[:8]}" if self.machine_id else POOL
+
+    @property
+    def store_url(self) -> str:
+        return self.store or str(self.home / "store")
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -80,6 +104,11 @@ class Service(BaseModel):
             "TMUX_BUILDER_SITES_PORT": str(self.sites_port),
             "TMUX_BUILDER_POSTGRES_PORT": str(self.postgres_port),
             "TMUX_BUILDER_WORKER_LIMIT": str(self.worker_limit),
+            "TMUX_BUILDER_STORE": self.store,
+            "TMUX_BUILDER_MAX_EXECUTIONS": str(self.max_executions),
+            "TMUX_BUILDER_MAX_AGENTS": str(self.max_agents),
+            "TMUX_BUILDER_MAX_PER_USER": str(self.max_per_user),
+            "TMUX_BUILDER_MIN_FREE_MB": str(self.min_free_mb),
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_API_URL": self.api_url,
             "PREFECT_API_AUTH_STRING": self.auth_string.get_secret_value(),
@@ -118,11 +147,15 @@ class Service(BaseModel):
     def worker_environment(self) -> dict[str, str]:
         return self.client_environment | {
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
             "PREFECT_LOGGING_SETTINGS_PATH": str(self.folder / "logging.yml"),
             "PREFECT_LOGGING_COLORS": "false",
             "PREFECT_CLI_COLORS": "false",
         }
 
+
+HEARTBEAT_S = 30
+"""How often a run says that it lives; Prefect takes nothing shorter."""
 
 PLAIN_KEEP = ("PATH", "HOME", "LANG", "LC_*", "TZ", "TMPDIR", "PYTHONUNBUFFERED")
 """Environment variables that every program may see."""
@@ -146,20 +179,32 @@ class Program:
 
 
 def programs(service: Service, cluster_argv: Sequence[str], sites_argv: Sequence[str]) -> list[Program]:
-    """In the order of their start. ``cluster_argv`` is not used where another database server was named."""
+    """In the order of their start. ``cluster_argv`` is not used where another database server was named.
+
+    A machine that joined runs what does the work, and neither database nor Prefect server.
+    """
     prefect = [str(service.python), "-m", "prefect"]
-    worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", POOL, "--limit"]
+    worker = ["worker", "start", "--pool", POOL, "--type", "process", "--name", service.worker_name, "--limit"]
     cluster = Program("postgresql", cluster_argv, 10, stop_signal="INT", stop_seconds=40)  # INT: fast shutdown
+    server = Program(
+        "prefect-server",
+        [*prefect, "server", "start"],
+        20,
+        (*PLAIN_KEEP, *service.server_environment),
+        service.server_environment,
+    )
     return [
         *([cluster] if service.private_cluster else []),
         Program("sites", sites_argv, 20),
         Program(
-            "prefect-server",
-            [*prefect, "server", "start"],
+            "apps",
+            [str(service.python), "-m", "deployments.apps"],
             20,
-            (*PLAIN_KEEP, *service.server_environment),
-            service.server_environment,
+            (*PLAIN_KEEP, "TMUX_BUILDER_HOME", "TMUX_BUILDER_SANDBOX"),
+            {"TMUX_BUILDER_HOME": str(service.home)},
+            stop_seconds=25,  # answers that are on their way are finished
         ),
+        *([] if service.joined else [server]),
         Program(
             "worker",
             [*prefect, *worker, str(service.worker_limit)],
@@ -171,7 +216,7 @@ def programs(service: Service, cluster_argv: Sequence[str], sites_argv: Sequence
             "dispatcher",
             [str(service.python), "-m", "deployments.dispatcher"],
             30,
-            (*PLAIN_KEEP, *service.worker_environment),
+            (*PLAIN_KEEP, "TMUX_BUILDER_*", *service.worker_environment),
             service.worker_environment,
         ),
     ]

@@ -33,13 +33,13 @@ from prefect.states import AwaitingRetry, Cancelled, Crashed, Scheduled
 
 from blocks.settings import settings
 from deployments.engines import GRACE_S, Engine, Move, next_move
-from deployments.redaction import Redact
 from flows.closing import close
 from flows.full_build import full_build
 from flows.redeploy import redeploy
 from flows.reverify import reverify
 from flows.rollback import rollback
 from flows.teardown import teardown
+from tasks.adapters.redaction import Redact
 from tasks.adapters.registry import ExecutionRecord, Registry, RunRecord
 from tasks.domain.ids import tags
 from tasks.domain.pipeline import Failure, Status, Verb

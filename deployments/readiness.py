@@ -9,10 +9,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from deployments.configuration import LOOPBACK, POOL, Service, ServiceRefused
-from deployments.redaction import Redactor, secrets_of
 from deployments.supervision import Supervisor
+from tasks.adapters.redaction import Redactor, secrets_of
 
 Complaint = Callable[[], str | None]
 
@@ -39,6 +40,11 @@ def last_lines(log: Path, count: int = 12) -> str:
     return "\n".join(f"  {line}" for line in lines[-count:]) or "  (empty)"
 
 
+def credentials(auth_string: str) -> dict[str, str]:
+    """The header that Prefect's server takes an auth string in."""
+    return {"Authorization": f"Basic {b64encode(auth_string.encode()).decode()}"}
+
+
 class Readiness:
     """One method per program; each returns a complaint, or None when the program is ready."""
 
@@ -55,7 +61,7 @@ class Readiness:
 
     def server(self) -> str | None:
         """Healthy, and ours: it knows the auth string."""
-        if words := self.down("prefect-server"):
+        if not self.service.joined and (words := self.down("prefect-server")):
             return words
         status, _ = self._get("/api/health")
         if status == 200:
@@ -74,7 +80,7 @@ class Readiness:
         beats = [
             datetime.fromisoformat(found["last_heartbeat_time"]).timestamp()
             for found in workers
-            if found["name"] == POOL and found["last_heartbeat_time"]
+            if found["name"] == self.service.worker_name and found["last_heartbeat_time"]
         ]
         return None if any(beat >= since for beat in beats) else "it has not reported to the Prefect server"
 
@@ -95,11 +101,11 @@ class Readiness:
         return None if status else f"nothing answers on {LOOPBACK}:{self.service.sites_port}"
 
     def _credentials(self) -> dict[str, str]:
-        token = b64encode(self.service.auth_string.get_secret_value().encode()).decode()
-        return {"Authorization": f"Basic {token}"}
+        return credentials(self.service.auth_string.get_secret_value())
 
     def _get(self, path: str, headers: dict[str, str] | None = None, port: int = 0) -> tuple[int, Any]:
-        return _ask(port or self.service.prefect_port, "GET", path, headers or {}, None)
+        base = f"http://{LOOPBACK}:{port}" if port else self.service.ui_url
+        return ask(base + path, "GET", headers or {}, None)
 
     def _post(self, path: str, body: Any) -> tuple[int, Any]:
         client = str(uuid.uuid4())
@@ -108,14 +114,16 @@ class Readiness:
             return status, None
         headers = {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token["token"]}
         headers |= {"Content-Type": "application/json", **self._credentials()}
-        return _ask(self.service.prefect_port, "POST", path, headers, json.dumps(body))
+        return ask(self.service.ui_url + path, "POST", headers, json.dumps(body))
 
 
-def _ask(port: int, method: str, path: str, headers: dict[str, str], body: str | None) -> tuple[int, Any]:
-    """Status and JSON value; status 0 where nobody answers in two seconds."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+def ask(url: str, method: str, headers: dict[str, str], body: str | None, timeout_s: float = 2) -> tuple[int, Any]:
+    """Status and JSON value; status 0 where nobody answers in time. No proxy of the environment is used."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=timeout_s)
     try:
-        connection.request(method, path, body, headers)
+        connection.request(method, parts._replace(scheme="", netloc="").geturl(), body, headers)
         response = connection.getresponse()
         text = response.read(1_000_000)
     except (OSError, http.client.HTTPException):

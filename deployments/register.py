@@ -11,13 +11,16 @@ import time
 import httpx
 from prefect.cli import app
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import VariableCreate, VariableUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
 from blocks.local_hosting import LocalHosting
-from deployments.configuration import POOL
+from blocks.settings import settings
+from deployments.automations import register_automations
+from deployments.configuration import POOL, PROGRAM_VARIABLE
+from deployments.joining import program_stamp
 
 SERVER_DEADLINE_S = 120.0
 
@@ -40,17 +43,34 @@ async def await_server() -> None:
 
 
 async def register_pool() -> None:
+    """The pool, with the limit of the settings: runs beyond it wait, without a process, on all machines together.
+
+    Prefect looks at the limit when a worker asks for work, so two workers that ask in the same moment may go over it
+    by one.
+    """
+    limit = settings().max_executions
     pool = WorkPoolCreate(
         name=POOL,
         type=ProcessWorker.type,
         description="Runs builds as processes on the machine of the worker; started and stopped by make up and down.",
+        concurrency_limit=limit,
         base_job_template=ProcessWorker.get_default_base_job_template(),
     )
     async with get_client() as client:
         try:
             await client.create_work_pool(pool)
         except ObjectAlreadyExists:
-            return
+            await client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=limit))
+
+
+async def register_program() -> None:
+    """Say which program the deployments are of, for machines that want to join."""
+    stamp = program_stamp()
+    async with get_client() as client:
+        if await client.read_variable_by_name(PROGRAM_VARIABLE) is None:
+            await client.create_variable(VariableCreate(name=PROGRAM_VARIABLE, value=stamp))
+        else:
+            await client.update_variable(VariableUpdate(name=PROGRAM_VARIABLE, value=stamp))
 
 
 async def register_blocks() -> None:
@@ -71,4 +91,10 @@ async def register() -> None:
 if __name__ == "__main__":
     asyncio.run(register())
     sys.argv = ["prefect", "--no-prompt", "deploy", "--all"]
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code:
+            raise
+    asyncio.run(register_automations())
+    asyncio.run(register_program())

@@ -2,8 +2,11 @@
 
 `up` brings every program up in order and returns when each does its work; what is up stays untouched. `down` ends what
 `up` and its runs started, known by records and sockets below the home, and nothing else on the machine.
+`invite` writes what a second machine needs, and `join --from FILE` there starts worker, dispatcher and site server
+against the first one's Prefect server and database; from then on `up` and `down` there mean just these.
 """
 
+import argparse
 import base64
 import fcntl
 import hashlib
@@ -21,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml  # type: ignore[import-untyped]  # comes with Prefect; its stubs would be one more package
 from dotenv import dotenv_values
@@ -28,9 +32,10 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from blocks.settings import SERVICE_ENV, settings
+from blocks.settings import SERVICE_ENV, Settings, settings
 from deployments.configuration import (
     LOOPBACK,
+    POOL,
     Service,
     ServiceRefused,
     external_database,
@@ -42,13 +47,15 @@ from deployments.configuration import (
     supervisor_configuration,
 )
 from deployments.databases import create_beside
+from deployments.joining import INVITATION, JOINED, Invitation, refuse_store, refuse_stranger, store_token
 from deployments.postgres import ClusterError, PrivateCluster
 from deployments.processes import Process, end, records
 from deployments.readiness import Readiness, last_lines
-from deployments.redaction import with_redaction
 from deployments.supervision import Supervisor, ambient
 from tasks.adapters.hosts.caddy import site_server_argv, write_config
+from tasks.adapters.redaction import with_redaction
 from tasks.adapters.registry import migrate
+from tasks.adapters.registry.machines import machine_id_of
 from tasks.adapters.workspace import write_atomic
 from tasks.domain.errors import BuilderError
 
@@ -76,10 +83,15 @@ def cluster_of(home: Path, port: int) -> PrivateCluster:
     return PrivateCluster(home / "postgresql", port)
 
 
-def configure() -> Service:
+JOIN = "TMUX_BUILDER_JOIN"
+"""In the environment of `make up`: the invitation to take, as with ``join --from``."""
+
+
+def configure(invitation: Invitation | None = None) -> Service:
     """The service of this home: what the environment says, else what the last start was told, else the defaults.
 
-    Makes the home's secrets where there are none yet.
+    Makes the home's secrets where there are none yet. With an invitation, or in a home that took one before: this
+    machine's part of the service that invites.
     """
     chosen = settings()
     home = chosen.home
@@ -90,6 +102,54 @@ def configure() -> Service:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     stored = dotenv_values(home / SERVICE_ENV)
+    if invitation is not None:
+        _refuse_founder(home, stored)
+    elif (invitation := Invitation.taken_by(home)) is None:
+        return _founded(chosen, stored)
+    return _invited(chosen, invitation)
+
+
+def _refuse_founder(home: Path, stored: dict[str, str | None]) -> None:
+    """Raises ServiceRefused in a home that has a database and a Prefect server to itself."""
+    if stored and JOINED not in dotenv_values(home / INVITATION):
+        raise ServiceRefused(
+            f"TMUX_BUILDER_HOME: {home} has a service of its own, with what was built there; a machine joins with a "
+            "home that is empty or joined before, such as: TMUX_BUILDER_HOME=~/.tmux-builder-joined"
+        )
+
+
+def _invited(chosen: Settings, invitation: Invitation) -> Service:
+    nothing = SecretStr("")
+    service = Service(
+        root=ROOT,
+        python=Path(sys.executable),
+        home=chosen.home,
+        prefect_port=urlsplit(invitation.api_url).port or 443,
+        sites_port=chosen.sites_port,
+        postgres_port=chosen.postgres_port,
+        worker_limit=chosen.worker_limit,
+        registry_url=invitation.registry_url,
+        prefect_database_url=nothing,
+        private_cluster=False,
+        auth_string=invitation.auth_string,
+        encryption_key=nothing,
+        machine_id=machine_id_of(chosen.home),
+        joined=invitation.api_url,
+        store=invitation.store,
+        max_executions=invitation.max_executions,
+        max_agents=invitation.max_agents,
+        max_per_user=invitation.max_per_user,
+        min_free_mb=chosen.min_free_mb,
+    )
+    for name, value in service.client_environment.items():
+        refuse_unsafe(name, value)
+    return service
+
+
+def _founded(chosen: Settings, stored: dict[str, str | None]) -> Service:
+    home = chosen.home
+    folder = home / "service"
+    refuse_store(chosen.store)
     external = external_database(os.environ.get("TMUX_BUILDER_DATABASE_URL"), stored)
     if external is None:
         cluster = cluster_of(home, chosen.postgres_port)
@@ -112,6 +172,12 @@ def configure() -> Service:
         encryption_key=SecretStr(
             _secret(folder / "encryption-key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
         ),
+        machine_id=machine_id_of(home),
+        store=chosen.store,
+        max_executions=chosen.max_executions,
+        max_agents=chosen.max_agents,
+        max_per_user=chosen.max_per_user,
+        min_free_mb=chosen.min_free_mb,
     )
     for name, value in (service.client_environment | service.server_environment).items():
         refuse_unsafe(name, value)
@@ -160,10 +226,32 @@ def _alone(service: Service) -> Iterator[None]:
         yield
 
 
-def up(service: Service, say: Say = out) -> None:
-    """Raises ServiceRefused, ClusterError, BuilderError or ConnectionError, each of which says what to do."""
+def up(service: Service, say: Say = out, invitation: Invitation | None = None) -> None:
+    """Raises ServiceRefused, ClusterError, BuilderError or ConnectionError, each of which says what to do.
+
+    ``invitation``: what ``service`` was configured with, kept for later starts once nothing speaks against it.
+    """
     with _alone(service):
+        if service.joined:
+            invitation = invitation or Invitation.read(service.home / INVITATION)
+            refuse_stranger(invitation)
+            invitation.write(service.home / INVITATION, taken=True)
         _Start(service, say).run()
+
+
+def invite(service: Service, api_url: str, registry_url: str) -> Path:
+    """Write what another machine joins with; the file. Raises ServiceRefused."""
+    file = service.home / INVITATION
+    if service.joined:
+        raise ServiceRefused(f"TMUX_BUILDER_HOME: {service.home} is a guest itself; the first machine invites")
+    if not (service.home / SERVICE_ENV).exists():
+        raise ServiceRefused(
+            f"TMUX_BUILDER_HOME: {service.home} has no service to take part in; start it with: make up"
+        )
+    told = Invitation.of(service, store_token(service.store_url), api_url, registry_url)
+    Invitation.of_lines(told.lines, "what was given")
+    told.write(file, taken=False)
+    return file
 
 
 class _Start:
@@ -187,7 +275,7 @@ class _Start:
             self._prepare(configuration)
         if not all(member.state == "RUNNING" for member in self.supervisor.members().values()):
             self._start()
-        elif self._registered() != _registration_stamp():
+        elif not self.service.joined and self._registered() != _registration_stamp():
             self._finish_registration(self._begin_registration())
         self._wait_until_ready()
 
@@ -201,7 +289,9 @@ class _Start:
     def _prepare(self, configuration: str) -> None:
         service = self.service
         end([record.process for record in records(service.records)], 20)  # what an ended supervisord left behind
-        ports = [("PREFECT_SERVER_API_PORT", service.prefect_port), ("TMUX_BUILDER_SITES_PORT", service.sites_port)]
+        ports = [("TMUX_BUILDER_SITES_PORT", service.sites_port)]
+        if not service.joined:
+            ports.append(("PREFECT_SERVER_API_PORT", service.prefect_port))
         if service.private_cluster:
             ports.append(("TMUX_BUILDER_POSTGRES_PORT", service.postgres_port))
         for name, port in ports:
@@ -223,6 +313,11 @@ class _Start:
         service, start = self.service, self.supervisor.start
         self.say("starting the service")
         start("sites")
+        start("apps")
+        if service.joined:
+            start("worker")
+            start("dispatcher")
+            return
         if service.private_cluster:
             start("postgresql")
             self.cluster.wait_ready(self.deadline - time.monotonic())
@@ -240,8 +335,9 @@ class _Start:
 
     def _wait_until_ready(self) -> None:
         for name, complaint in (
-            ("prefect-server", self.ready.server),
+            *([] if self.service.joined else [("prefect-server", self.ready.server)]),
             ("sites", self.ready.sites),
+            ("apps", lambda: self.ready.down("apps")),
             ("worker", self.ready.worker),
             ("dispatcher", self.ready.dispatcher),
         ):
@@ -382,6 +478,19 @@ def _end_tmux_server(path: Path) -> bool:
 
 def where_to_look(service: Service) -> str:
     home = service.home
+    if service.joined:
+        return f"""
+this machine takes part, as {service.worker_name}.
+
+  Prefect UI   {service.ui_url}, of the first machine
+  sites        http://{{site}}.localhost:{service.sites_port}, of what is published from here
+  commands     set -a; . {home / SERVICE_ENV}; set +a
+               {service.python.parent}/prefect work-pool inspect {POOL}
+  logs         {service.logs}
+  everything   {home}
+
+Stop this machine's part with: make down
+"""
     return f"""
 tmux-builder is up.
 
@@ -398,21 +507,37 @@ Stop it with: make down
 """
 
 
+def _arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deployments.service", description=__doc__)
+    words = parser.add_subparsers(dest="word", required=True)
+    words.add_parser("up", help=f"start the service; with {JOIN}=FILE in the environment: join")
+    words.add_parser("down", help="stop what up or join started")
+    inviting = words.add_parser("invite", help="write what a second machine joins with")
+    inviting.add_argument("--api-url", default="", help="how the other machine reaches the Prefect API")
+    inviting.add_argument("--database-url", default="", help="how the other machine reaches the registry's database")
+    joining = words.add_parser("join", help="take part in another machine's service")
+    joining.add_argument("--from", dest="invitation", type=Path, required=True, metavar="FILE")
+    return parser.parse_args(arguments)
+
+
 def main(arguments: list[str]) -> int:
     os.umask(0o077)
+    told = _arguments(arguments)
     try:
-        match arguments:
-            case ["up"]:
-                service = configure()
-                up(service)
-                out(where_to_look(service))
-            case ["down"]:
+        match told.word:
+            case "down":
                 down(configure())
-            case _:
-                sys.stderr.write("usage: python -m deployments.service up|down\n")
-                return 2
+            case "invite":
+                file = invite(configure(), told.api_url, told.database_url)
+                out(f"{file}\nbring it to the other machine, and there: python -m deployments.service join --from FILE")
+            case word:
+                given = told.invitation if word == "join" else os.environ.get(JOIN)
+                invitation = Invitation.read(Path(given).expanduser()) if given else None
+                service = configure(invitation)
+                up(service, invitation=invitation)
+                out(where_to_look(service))
     except (ServiceRefused, ClusterError, BuilderError, ConnectionError, ValueError) as error:
-        sys.stderr.write(f"make {arguments[0]}: {error}\n")
+        sys.stderr.write(f"{'make ' if told.word in ('up', 'down') else ''}{told.word}: {error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; what was started so far goes on. Stop it with: make down\n")

@@ -8,11 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from blocks.settings import settings
 from tasks.adapters.archive import Archive
 from tasks.adapters.packaging import package
+from tasks.adapters.snapshot import FRONT_PAGE
 from tasks.adapters.workspace import Workspace
 from tasks.domain.errors import AskCancelled
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Site
 from tasks.domain.pipeline import Step
+from tasks.domain.request import SiteType
 from tasks.parts import host_of
 from tasks.record import held_lease, interruptible, recorded, registry, show_link, transient_only
 
@@ -47,6 +49,7 @@ def _publish(execution: Execution, host: Host, stop: Event) -> Site:
         Workspace(execution.workspace),
         known=lambda digest: registry().release_for_digest(execution.session_id, digest),
         next_number=lambda: registry().next_release_number(execution.session_id),
+        required=None if execution.request.site_type is SiteType.DYNAMIC else FRONT_PAGE,
     )
     registry().record_release(execution.execution_id, release)
     archive = Archive(settings().store_url)

@@ -14,7 +14,9 @@ from blocks.settings import settings
 from tasks.adapters.agents.programs import agent_for
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.agents.session import TerminalAgent
+from tasks.adapters.hosts.dependencies import Registries
 from tasks.adapters.hosts.local import LocalHost
+from tasks.adapters.hosts.local_app import LocalAppHost
 from tasks.adapters.sandbox import Mode, self_test
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import Workspace
@@ -50,6 +52,16 @@ def host_for(hosting: Hosting, site_name: str, site_type: SiteType) -> Host:
     match hosting, site_type:
         case LocalHosting(), SiteType.STATIC:
             return LocalHost(settings().home, site_name, settings().sites_port, hosting.keep_releases)
+        case LocalHosting(), SiteType.DYNAMIC:
+            return LocalAppHost(
+                settings().home,
+                site_name,
+                settings().sites_port,
+                hosting.keep_releases,
+                settings().sandbox,
+                Registries(hosting.python_index, hosting.python_files, hosting.npm_registry),
+                healthy_s=hosting.app_deadline,
+            )
         case _:
             assert_never(hosting)
 
@@ -64,14 +76,12 @@ def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
     """The execution's agent; the same session, whoever asks for it and however often."""
     runtime = RuntimeFolder(settings().home, execution.execution_id)
     workspace = Workspace(execution.workspace)
-    return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled)
+    return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled, owner=execution.run_id)
 
 
 def stop_agent(execution: Execution) -> None:
     """End the agent that this run started or adopted last, with all its processes; another run's is left alone."""
-    runtime = RuntimeFolder(settings().home, execution.execution_id)
-    if runtime.owner() in (None, execution.run_id):
-        agent_of(execution).stop()
+    agent_of(execution).stop(unless_anothers=execution.run_id)
 
 
 TURN_POLL_S = 1.0
@@ -113,10 +123,8 @@ async def ask(execution: Execution, phase: Phase, prompt: str, complaint: Callab
 
     def work(stop: Event) -> None:
         _prove_sandbox(settings().sandbox)
-        runtime, agent = RuntimeFolder(settings().home, execution.execution_id), agent_of(execution, stop)
+        agent = agent_of(execution, stop)
         agent.start()
-        with runtime.locked():
-            runtime.claim(execution.run_id)
         log.info("agent phase=%s, watch with: %s", phase, agent.attach_command(read_only=True))
         try:
             agent.ask(phase, prompt, complaint, settings().phase_deadline_s)

@@ -74,7 +74,12 @@ async def write_plan(execution: Execution, requirements: Requirements, changes: 
             return f"output/plan.md is missing, not a plain file, or longer than {PLAN_LIMIT_BYTES} bytes"
         return None if plan.strip() else "output/plan.md is empty"
 
-    await ask(execution, Phase.PLANNING, kickoff(execution.session_id, requirements.text, changes), complaint)
+    await ask(
+        execution,
+        Phase.PLANNING,
+        kickoff(execution.session_id, requirements.text, changes, execution.request.site_type),
+        complaint,
+    )
     text = await in_thread(_read, workspace)
     show_markdown("plan", "What the agent is going to build", tamed(text))
     return Plan(path="output/plan.md", size=len(text.encode()))

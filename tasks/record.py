@@ -36,10 +36,11 @@ from pydantic import BaseModel
 
 from blocks.settings import settings
 from tasks.adapters.archive import Archive
+from tasks.adapters.redaction import redact
 from tasks.adapters.registry import ExecutionRecord, Lease, Registry, RunRecord, Superseded
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import Check
-from tasks.domain.errors import BuilderError, NothingLeft, SiteBusy, is_transient
+from tasks.domain.errors import BuilderError, NothingLeft, SiteBusy, Unspeakable, is_transient
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.ids import tags
@@ -136,9 +137,12 @@ async def _recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable
         outcome = await work()
     except Exception as error:
         words = str(error) if isinstance(error, BuilderError) else f"{type(error).__name__}: {error}"
-        log.error("%s failed: %s", label, words)
+        shown = redact(words)
+        log.error("%s failed: %s", label, shown)
         with suppress(ConnectionError):  # that the record is away is not why the step failed
-            await patiently(registry().fail_step, run_id, step, words, attempt)
+            await patiently(registry().fail_step, run_id, step, shown, attempt)
+        if shown != words:  # Prefect keeps an exception's words in the run's state
+            raise Unspeakable(shown, is_transient(error)) from None
         raise
     stored = outcome.model_dump(mode="json")
     await patiently(registry().finish_step, run_id, step, stored, attempt=attempt)
@@ -201,7 +205,7 @@ async def pages(done: int = 0, total: int = TOTAL_STEPS) -> AsyncIterator[None]:
     try:
         yield
     except Exception as error:
-        page = f"# It failed\n\n**{type(error).__name__}**\n\n{fenced(str(error))}\n"
+        page = f"# It failed\n\n**{type(error).__name__}**\n\n{fenced(redact(str(error)))}\n"
         show_markdown("failure", "What went wrong", page)
         raise
     finally:

@@ -86,7 +86,7 @@ async def _set_back(execution: Execution, lease: Lease) -> str:
             return f"release {good} serves"
         return await _serve_again(execution, host, good, lease)
     if live is not None:
-        receipt = await in_thread(host.teardown)
+        receipt = await in_thread(host.teardown, lease.fence)
         if receipt.left:
             raise BuilderError(f"still there after the site was taken down: {', '.join(receipt.left[:5])}")
     record = await in_thread(registry().execution, execution.execution_id)

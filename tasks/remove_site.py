@@ -49,7 +49,7 @@ def _remove(execution: Execution, host: Host, keep_files: bool) -> Receipt:
     if there:
         (left if runtime.root.exists() else removed).append(f"agent's folder {runtime.root}")
     record.assert_held(lease)
-    of_host = host.teardown()
+    of_host = host.teardown(lease.fence)
     removed += of_host.removed
     left += of_host.left
     if not of_host.left:

@@ -11,17 +11,18 @@ import os
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.adapters.sandbox import Confinement, Finished, Mode, SiteBridge, python_runtime, run
+from tasks.adapters.trees import sandbox_folder
 from tasks.adapters.waiting import Flag
 from tasks.adapters.workspace import read_bounded, write_atomic
 from tasks.domain.check import Check, Finding, Outcome
@@ -33,13 +34,15 @@ log = logging.getLogger(__name__)
 PAGES, PICTURED, LINKS = 20, 8, 200
 BUDGET_S, LOOK_S = 60.0, 15.0
 _OVERRUN_S = 30.0
-_REPORT_BYTES = 8 << 20
+_REPORT_BYTES = 16 << 20
 _PICTURE_BYTES, _PICTURE_PIXELS, _PICTURE_SIDE = 64 << 20, 20_000_000, 16_384
 _THUMBNAIL_BYTES = 150_000
 _SHOWN = 5
 
 _INSIDE = Path(__file__).parent / "inside"
 _SCRIPT, _OUT = "/run/photographer.py", "/out"
+_LAUNCHED = "launched\n"
+"""What the photographer says first, on a pipe: nothing that it meets later can take it back."""
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 _FLAGS = (
@@ -53,6 +56,8 @@ _FLAGS = (
     "--no-first-run",
     "--mute-audio",
 )
+_AS_WRITTEN = "--enable-blink-features=LangAttributeAwareFormControlUI"
+"""Date fields as the page's language has them, and not as the browser's."""
 
 
 def find_browser(setting: Path | None) -> Path:
@@ -162,8 +167,16 @@ class _View(_Strict):
     picture: str = Field(pattern=r"^(|\d\d-(desktop|phone)\.jpg)$")
 
 
+def _address(url: str) -> str:
+    urlsplit(url)
+    return url
+
+
+_Address = Annotated[str, Field(max_length=1000), AfterValidator(_address)]
+
+
 class _Page(_Strict):
-    url: str = _Text
+    url: _Address
     desktop: _View
     phone: _View
 
@@ -172,12 +185,12 @@ class _Link(_Strict):
     url: str = _Text
     status: int
     failure: str = _Text
-    found_on: str = _Text
+    found_on: _Address
 
 
 class _Anchor(_Strict):
-    url: str = _Text
-    found_on: str = _Text
+    url: _Address
+    found_on: _Address
 
 
 class Report(_Strict):
@@ -185,6 +198,7 @@ class Report(_Strict):
     links: tuple[_Link, ...] = Field(max_length=2 * LINKS)
     anchors: tuple[_Anchor, ...] = Field(max_length=1000)
     unvisited: int
+    unasked: int
     browser_lost: bool
     out_of_time: bool
 
@@ -203,18 +217,18 @@ def photograph(
 
     ``screenshots`` is the workspace's ``deployment/screenshots``, which no sandbox may write to; earlier pictures
     there are replaced. ``look_s`` is how long one page may take to load, ``budget_s`` how long all of it.
-    Red gates: the front page, script errors, requests to the site, internal links. Raises BrowserError where the
-    browser, not the site, is at fault.
+    Red gates: the front page, script errors, requests to the site, internal links, and a browser that was well until
+    it met the site. Skipped: a tour that ran out of time with pages left. Raises BrowserError where no browser can be
+    found or launched, or it was stopped.
     """
     program = find_browser(browser)
-    with tempfile.TemporaryDirectory(prefix="tb-photographs-") as private, sight_of(site, mode) as sight:
-        out = Path(private)
+    with sandbox_folder("tb-photographs-") as out, sight_of(site, mode) as sight:
         order = {
             "url": site.url if urlsplit(site.url).path else f"{site.url}/",
             "dial": sight.dial,
             "folder": _OUT if mode == "bwrap" else str(out),
             "executable": str(program),
-            "arguments": list(sight.arguments),
+            "arguments": [*sight.arguments, _AS_WRITTEN],
             "pages": PAGES,
             "pictures": PICTURED,
             "links": LINKS,
@@ -232,37 +246,53 @@ def photograph(
             hosts=sight.hosts,
         )
         finished = run(confinement, mode, budget_s + _OVERRUN_S, stop=stop)
-        report = read_report(out, finished)
-        taken = develop(report, out, screenshots)
-    seconds = round(finished.seconds, 3)
-    findings = tuple(_findings(report, taken))
-    red = any(finding.outcome is Outcome.FAILED and finding.gate for finding in findings)
+        try:
+            report = read_report(out, finished)
+        except TourLost as lost:
+            findings: tuple[Finding, ...] = (_finding("browser", [str(lost)]),)
+            taken: dict[str, str] = {}
+            clear(screenshots, taken)
+        else:
+            taken = develop(report, out, screenshots)
+            findings = tuple(_findings(report, taken))
     return Check(
         name="screenshot",
-        outcome=Outcome.FAILED if red else Outcome.PASSED,
+        outcome=outcome_of(findings),
         findings=findings,
         evidence=tuple(f"deployment/screenshots/{name}" for name in taken),
-        seconds=seconds,
+        seconds=round(finished.seconds, 3),
     )
 
 
+def outcome_of(findings: Sequence[Finding]) -> Outcome:
+    if any(finding.outcome is Outcome.FAILED and finding.gate for finding in findings):
+        return Outcome.FAILED
+    return Outcome.SKIPPED if any(finding.outcome is Outcome.SKIPPED for finding in findings) else Outcome.PASSED
+
+
+class TourLost(Exception):
+    """The browser worked, then met the site, and nothing usable came back."""
+
+
 def read_report(out: Path, finished: Finished) -> Report:
+    """Raises BrowserError where no browser was launched, TourLost where what went wrong did so at the site."""
     doing = "photographing the site"
     if finished.stopped:
         raise BrowserError(doing, "it was stopped")
+    if not finished.stdout.startswith(_LAUNCHED):
+        late = f"it was not launched within {finished.seconds:.0f} s"
+        raise BrowserError(doing, late if finished.exit_code is None else _last_words(finished))
     if finished.exit_code is None:
-        raise BrowserError(doing, f"it did not end within {finished.seconds:.0f} s")
+        raise TourLost(f"the site kept it busy for {finished.seconds:.0f} s, far past its time")
     data = read_bounded(out / "report.json", _REPORT_BYTES)
     if finished.exit_code != 0 or data is None:
-        raise BrowserError(doing, _last_words(finished))
+        raise TourLost(f"it ended at the site: {_last_words(finished)}")
     try:
         report = Report.model_validate_json(data)
     except ValidationError as error:
-        raise BrowserError(doing, f"its report is not one: {error.errors()[0]['msg']}") from None
+        raise TourLost(f"its report is not one: {error.errors()[0]['msg']}") from None
     if report.browser_lost:
-        raise BrowserError(doing, "Chromium ended in the middle")
-    if not report.pages:
-        raise BrowserError(doing, "no page was looked at before the time was up")
+        raise TourLost("Chromium ended in the middle of the tour")
     return report
 
 
@@ -279,15 +309,17 @@ def one_line(text: str, length: int = 200) -> str:
 
 
 def _findings(report: Report, taken: Mapping[str, str]) -> Iterator[Finding]:
-    front = report.pages[0]
-    yield _finding("front page", [complaint for view in _views(front) if (complaint := _not_loaded(view))])
+    if report.pages:
+        front = report.pages[0]
+        yield _finding("front page", [complaint for view in _views(front) if (complaint := _not_loaded(view))])
     others = [
         f"{_path(page.url)}: {complaint}"
         for page in report.pages[1:]
         for complaint in sorted({_not_loaded(view) for view in _views(page)} - {""})
     ]
     dead = [
-        f"{_path(link.url)} (on {_path(link.found_on)}): {f'HTTP {link.status}' if link.status else link.failure}"
+        f"{_named(link.url, report)} (on {_path(link.found_on)}): "
+        f"{f'HTTP {link.status}' if link.status else link.failure}"
         for link in report.links
         if link.status == 0 or link.status >= 400
     ]
@@ -306,6 +338,8 @@ def _findings(report: Report, taken: Mapping[str, str]) -> Iterator[Finding]:
     yield _finding("phone width", wide, gate=False)
     yield _finding("requests elsewhere", _noted(report, "outside"), gate=False)
     yield _finding("dialogs", _noted(report, "dialogs"), gate=False)
+    if report.out_of_time and (left := _left(report)):
+        yield Finding(name="time", outcome=Outcome.SKIPPED, detail=f"{left} when the time was up", gate=False)
     untaken = [view.picture for page in report.pages for view in _views(page) if view.picture]
     lost = [] if len(untaken) == len(taken) and taken else [f"{len(taken)} of {len(untaken)} could be read"]
     yield _finding("pictures", lost, gate=False)
@@ -313,6 +347,13 @@ def _findings(report: Report, taken: Mapping[str, str]) -> Iterator[Finding]:
     late = ", the time was up" if report.out_of_time else ""
     looked = f"{len(report.pages)} pages, {len(report.links)} links{rest}{late}"
     yield Finding(name="looked at", outcome=Outcome.PASSED, detail=looked, gate=False)
+
+
+def _left(report: Report) -> str:
+    counted = ((report.unvisited, "page", "visited"), (report.unasked, "link", "followed"))
+    return ", ".join(
+        f"{number} {noun}{'' if number == 1 else 's'} not {done}" for number, noun, done in counted if number
+    )
 
 
 def _finding(name: str, complaints: list[str], gate: bool = True) -> Finding:
@@ -343,6 +384,12 @@ def _noted(report: Report, name: str, pages: list[_Page] | None = None) -> list[
     return [f"{path}: {text}" for text, path in where.items()]
 
 
+def _named(link: str, report: Report) -> str:
+    """The path of a page of this site; anything else as it was written, for it may be no address at all."""
+    home = urlsplit(report.pages[0].url)
+    return _path(link) if link.startswith(f"{home.scheme}://{home.netloc}/") else link
+
+
 def _path(url: str) -> str:
     parts = urlsplit(url)
     return (
@@ -356,7 +403,7 @@ def develop(report: Report, out: Path, screenshots: Path) -> dict[str, str]:
     """Put redrawn pictures in place of all earlier ones; name → the page's path."""
     taken: dict[str, str] = {}
     for page in report.pages:
-        slug = _slug(page.url) if page is not report.pages[0] else ""
+        slug = _slug(_path(page.url)) if page is not report.pages[0] else ""
         for device, view in (("desktop", page.desktop), ("phone", page.phone)):
             data = read_bounded(out / view.picture, _PICTURE_BYTES) if view.picture else None
             picture = redrawn(data) if data else None
@@ -365,18 +412,23 @@ def develop(report: Report, out: Path, screenshots: Path) -> dict[str, str]:
             name = _free_name(f"{device}-{slug}" if slug else device, taken)
             write_atomic(screenshots / name, picture, mode=0o644)
             taken[name] = _path(page.url)
-    for old in screenshots.glob("*.jpg"):
-        if re.fullmatch(r"(desktop|phone)(-[a-z0-9-]+)?\.jpg", old.name) and old.name not in taken:
-            old.unlink()
+    clear(screenshots, taken)
     return taken
 
 
-def _slug(url: str) -> str:
+def clear(screenshots: Path, taken: Mapping[str, str]) -> None:
+    """Remove earlier pictures of ours; another run of the same execution may do so too."""
+    for old in screenshots.glob("*.jpg"):
+        if re.fullmatch(r"(desktop|phone)(-[a-z0-9-]+)?\.jpg", old.name) and old.name not in taken:
+            old.unlink(missing_ok=True)
+
+
+def _slug(path: str) -> str:
     """
-    >>> _slug("http://x/About Us/index.html")
+    >>> _slug("/About Us/index.html?x#y")
     'about-us'
     """
-    path = re.sub(r"(index)?\.html?$", "", unquote(urlsplit(url).path).lower())
+    path = re.sub(r"(index)?\.html?$", "", unquote(re.split(r"[?#]", path)[0]).lower())
     return re.sub(r"[^a-z0-9]+", "-", path).strip("-")[:40].strip("-") or "page"
 
 

@@ -41,6 +41,31 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def room_complaint(home: Path, min_free_bytes: int, min_free_inodes: int) -> str | None:
+    """Why no work should begin that writes below ``home``; None where there is room. 0 asks for nothing.
+
+    What only root may use does not count. File systems that have no fixed number of inodes say 0 of 0; they have room.
+    """
+    found = os.statvfs(_nearest(home))
+    free = found.f_bavail * found.f_frsize
+    if free < min_free_bytes:
+        return (
+            f"the disk of {home} has {free // 2**20:,} MB free, and {min_free_bytes // 2**20:,} MB are wanted; "
+            "free space there, or lower TMUX_BUILDER_MIN_FREE_MB"
+        )
+    if found.f_files and found.f_favail < min_free_inodes:
+        return (
+            f"the disk of {home} has room for {found.f_favail:,} more files, and {min_free_inodes:,} are wanted; "
+            "remove what is not needed there: many small files use a disk up before its space ends"
+        )
+    return None
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the first folder above it that is there."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
 def disk_trouble(where: str, doing: str, error: OSError) -> HostingError:
     """What the operating system refused, with the next move. ``where`` names the host or folder for the reader."""
     match error.errno:

@@ -1,5 +1,8 @@
 """From the agent's folder to a release: the snapshot, its headers, its number, its marker and its manifest.
 
+A README at the top of `source/` is its builder's note to whoever works on the site: it stays there and is in no
+release. A workspace that is restored from the archive gets its `source/` from a release, and so without it.
+
 ``releases/{n}/files/`` is what visitors may get, the marker included; ``releases/{n}/manifest.json`` lies beside it, so
 that no host ever serves it. A release appears under its number by one rename: it is whole or it is not there.
 """
@@ -8,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -17,7 +21,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.adapters.disk import alone_in, disk_trouble, make_durable, sync
-from tasks.adapters.snapshot import snapshot
+from tasks.adapters.snapshot import FRONT_PAGE, snapshot
 from tasks.adapters.workspace import Workspace, read_bounded
 from tasks.domain.errors import HostingError
 from tasks.domain.release import (
@@ -34,6 +38,7 @@ from tasks.domain.release import (
 _log = logging.getLogger(__name__)
 _TEMPORARY = ".building-"
 _MANIFEST_LIMIT_BYTES = 8 * 2**20
+_NOTE = re.compile(r"readme(\.(md|markdown|txt|rst))?", re.IGNORECASE)
 
 
 def marker(release_id: str) -> bytes:
@@ -46,6 +51,7 @@ def package(
     known: Callable[[str], int | None],
     next_number: Callable[[], int],
     limits: Limits | None = None,
+    required: str | None = FRONT_PAGE,
 ) -> Release:
     """Package `source/`. The same content is the same release: nothing new is written for it.
 
@@ -64,7 +70,7 @@ def package(
             building = releases / f"{_TEMPORARY}{secrets.token_hex(6)}"
             building.mkdir(mode=0o700)
             try:
-                return _package(workspace.source, releases, building, known, next_number, limits)
+                return _package(workspace.source, releases, building, known, next_number, limits, required)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
     except (ConnectionError, TimeoutError):  # the record's, by way of `known`; it says so itself
@@ -99,13 +105,18 @@ def _package(
     known: Callable[[str], int | None],
     next_number: Callable[[], int],
     limits: Limits | None,
+    required: str | None,
 ) -> Release:
-    taken = snapshot(source, building / "files", limits, durable=False)
+    taken = snapshot(source, building / "files", limits, durable=False, required=required)
     if taken.left_out:
         _log.info("left out of the release count=%d first=%s", len(taken.left_out), ", ".join(taken.left_out[:5]))
+    notes = [file.path for file in taken.files if _NOTE.fullmatch(file.path)]
+    for note in notes:
+        (building / "files" / note).unlink()
     files = tuple(
         FileEntry(path=file.path, size=file.size, sha256=file.sha256, headers=headers_for(file.path))
         for file in taken.files
+        if file.path not in notes
     )
     number = known(content_digest(files))
     if number is None:

@@ -20,6 +20,9 @@ from tasks.domain.errors import SourceRefused
 from tasks.domain.execution import Source
 from tasks.domain.release import MARKER_PATH, Limits
 
+FRONT_PAGE = "index.html"
+"""What a static site begins with; a dynamic one is asked what it needs elsewhere."""
+
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
@@ -49,7 +52,7 @@ def snapshot(
     source: Path,
     destination: Path,
     limits: Limits | None = None,
-    required: str | None = "index.html",
+    required: str | None = FRONT_PAGE,
     durable: bool = True,
 ) -> Snapshot:
     """Copy ``source`` to ``destination``, which must not exist; fsynced when it returns, removed when it raises.
@@ -78,14 +81,14 @@ def snapshot(
     return Snapshot(tuple(sorted(walk.files, key=lambda file: file.path)), tuple(sorted(walk.left_out)))
 
 
-def measure(source: Path, limits: Limits | None = None, required: str | None = "index.html") -> Source:
+def measure(source: Path, limits: Limits | None = None, required: str | None = FRONT_PAGE) -> Source:
     """How much `snapshot` would take at this moment, reading no file's content. Raises SourceRefused as it does."""
     walk = _Walk(limits or Limits())
     walk.source(source, None, required)
     return Source(files=len(walk.files), total_bytes=walk.total)
 
 
-def complaint_about(source: Path, limits: Limits | None = None, required: str | None = "index.html") -> str | None:
+def complaint_about(source: Path, limits: Limits | None = None, required: str | None = FRONT_PAGE) -> str | None:
     """What would be refused at this moment, for the agent that is writing it; None when nothing would be."""
     try:
         measure(source, limits, required)

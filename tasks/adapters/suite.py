@@ -2,15 +2,20 @@
 
 Its author controls the suite and the process that it runs in, and so every result. What can be demanded is that the
 evidence agrees with itself: `passed` takes pytest's exit code 0 *and* a readable JUnit file in which at least one test
-passed and none failed. It stays evidence, never a gate.
+passed, none failed, and all are there that a second sandbox finds in the suite without running it. It stays evidence,
+never a gate, and its report is shown to people in a frame that can reach nothing.
 """
 
 import html
 import json
 import logging
 import re
+import secrets
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +23,11 @@ from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
+from pydantic import TypeAdapter, ValidationError
 
-from tasks.adapters.browser import browser_folders, find_browser, sight_of
+from tasks.adapters.browser import Sight, browser_folders, find_browser, sight_of
 from tasks.adapters.sandbox import Confinement, Finished, Mode, python_runtime, run
+from tasks.adapters.trees import sandbox_folder
 from tasks.adapters.waiting import Flag
 from tasks.adapters.workspace import Workspace, read_bounded, write_atomic
 from tasks.domain.check import SuiteResult
@@ -32,7 +39,9 @@ log = logging.getLogger(__name__)
 SUITE_LIMIT_BYTES = 512 * 1024
 _JUNIT_BYTES, _REPORT_BYTES = 4 << 20, 24 << 20
 _OUTPUT_CHARACTERS = 100_000
+_COLLECTED_BYTES = 4 << 20
 _TEST_S = 30.0
+_COLLECTING_S = 30.0
 _CLOSING_S = 8.0
 """What is left of the deadline, once no more test begins, to close the browser and write the report."""
 
@@ -40,6 +49,27 @@ _INSIDE = Path(__file__).parent / "inside"
 _RUNNER, _SUITE, _OUT = "/run/suite_runner.py", "/suite/e2e_test.py", "/out"
 
 NO_SUITE = "No tests generated"
+
+_ASIDE_AT_MOST = 5
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "form-action 'none'; base-uri 'none'"
+)
+_STORAGE = """<script>
+for (const name of ["sessionStorage", "localStorage"]) {
+  const kept = new Map();
+  Object.defineProperty(window, name, {value: {
+    getItem: key => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, String(value)),
+    removeItem: key => kept.delete(key), clear: () => kept.clear(),
+  }});
+}
+const Parsed = URL;
+let address = "http://report.invalid/";
+window.URL = function (text, base) { return new Parsed(text === location.href ? address : text, base); };
+history.pushState = (state, title, next) => { address = next; };
+</script>"""
+"""What pytest-html's script asks of its window, and a document without an origin does not have: storage, and an
+address to keep the order and the filters in."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +96,7 @@ def run_suite(
     """Run ``deployment/tests/e2e_test.py``; leave ``report.html`` and ``results.json`` beside it.
 
     Only that one file is taken along: a conftest, an ini file or a module next to it is not there when it runs.
-    Raises BrowserError where there is no Chromium, or the run was stopped.
+    Without a Chromium the result is `skipped`, with the reason. Raises BrowserError where the run was stopped.
     """
     suite = read_bounded(workspace.suite, SUITE_LIMIT_BYTES)
     if suite is None:
@@ -75,46 +105,101 @@ def run_suite(
             f"{NO_SUITE}: e2e_test.py is not a plain file of at most {SUITE_LIMIT_BYTES} bytes" if found else NO_SUITE
         )
         return _filed(workspace, _result(site, "skipped", None, reason=reason), _page_without_report(reason, ""))
-    program = find_browser(browser)
-    with (
-        tempfile.TemporaryDirectory(prefix="tb-suite-") as taken,
-        tempfile.TemporaryDirectory(prefix="tb-suite-out-") as private,
-        sight_of(site, mode) as sight,
-    ):
-        copy, out = Path(taken, "e2e_test.py"), Path(private)
+    try:
+        program = find_browser(browser)
+    except BrowserError as error:
+        return _filed(
+            workspace, _result(site, "skipped", None, reason=str(error)), _page_without_report(str(error), "")
+        )
+    with tempfile.TemporaryDirectory(prefix="tb-suite-") as taken, sight_of(site, mode) as sight:
+        copy = Path(taken, "e2e_test.py")
         copy.write_bytes(suite)
+        runner = _Runner(site, copy, program, sight, mode, stop)
+        with sandbox_folder("tb-suite-out-") as out:
+            finished = runner.run(out, deadline_s)
+            cases = read_cases(read_bounded(out / "junit.xml", _JUNIT_BYTES))
+            report = read_bounded(out / "report.html", _REPORT_BYTES)
+        counts = None if cases is None else counted(cases)
+        status, reason = verdict(finished.exit_code, counts)
+        if status == "passed" and cases is not None and (complaint := _complaint_about(cases, runner)):
+            status, reason = "failed", complaint
+    result = _result(site, status, finished, counts or Counts(), reason)
+    page = _page_around(report, result) if report else _page_without_report(reason, result.stdout + result.stderr)
+    return _filed(workspace, result, page)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """One suite, for sandboxes that know nothing of each other."""
+
+    site: Site
+    suite: Path
+    program: Path
+    sight: Sight
+    mode: Mode
+    stop: Flag | None
+
+    def run(self, out: Path, deadline_s: float, only_collect: bool = False) -> Finished:
+        confined = self.mode == "bwrap"
         order = {
-            "suite": _SUITE if mode == "bwrap" else str(copy),
-            "folder": _OUT if mode == "bwrap" else str(out),
-            "url": site.url,
-            "executable": str(program),
-            "arguments": list(sight.arguments),
+            "suite": _SUITE if confined else str(self.suite),
+            "folder": _OUT if confined else str(out),
+            "url": self.site.url,
+            "executable": str(self.program),
+            "arguments": list(self.sight.arguments),
             "budget_s": max(deadline_s - _CLOSING_S, deadline_s / 2),
             "test_s": _TEST_S,
+            "only_collect": only_collect,
         }
         confinement = Confinement(
             command=(sys.executable, "-I", "-B", _RUNNER, json.dumps(order)),
             readonly={
                 **python_runtime(),
-                **browser_folders(program),
+                **browser_folders(self.program),
                 _RUNNER: _INSIDE / "suite_runner.py",
-                "/suite": Path(taken),
+                "/suite": self.suite.parent,
             },
             writable={_OUT: out},
             env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUNBUFFERED": "1"},
             cwd="/suite",
-            bridge=sight.bridge,
-            bridge_port=sight.port,
-            hosts=sight.hosts,
+            bridge=self.sight.bridge,
+            bridge_port=self.sight.port,
+            hosts=self.sight.hosts,
         )
-        finished = run(confinement, mode, deadline_s, stop=stop)
+        finished = run(confinement, self.mode, deadline_s, stop=self.stop)
         if finished.stopped:
             raise BrowserError("running the suite", "it was stopped")
-        counts = read_counts(read_bounded(out / "junit.xml", _JUNIT_BYTES))
-        report = read_bounded(out / "report.html", _REPORT_BYTES)
-    status, reason = verdict(finished.exit_code, counts)
-    result = _result(site, status, finished, counts or Counts(), reason)
-    return _filed(workspace, result, report or _page_without_report(reason, result.stdout + result.stderr))
+        return finished
+
+
+def _complaint_about(cases: "Sequence[Case]", runner: _Runner) -> str | None:
+    """A run that ends early with a JUnit file of its own making seldom names every test of the suite."""
+    with sandbox_folder("tb-suite-tests-") as out:
+        runner.run(out, _COLLECTING_S, only_collect=True)
+        tests = read_tests(read_bounded(out / "collected.json", _COLLECTED_BYTES))
+    if tests is None:
+        return "pytest ended with exit code 0, but a second look at the suite found no tests in it"
+    ran = Counter((case.classname, case.name) for case in cases)
+    known = Counter(tests)
+    if missing := known - ran:
+        first = "::".join(min(missing))[:200]
+        return f"{missing.total()} of {known.total()} tests are not in the JUnit file, {first} for one"
+    if foreign := ran - known:
+        first = "::".join(min(foreign))[:200]
+        return f"the JUnit file names {foreign.total()} tests that the suite does not have, {first} for one"
+    return None
+
+
+def read_tests(collected: bytes | None) -> list[tuple[str, str]] | None:
+    """The class and name of each test, as the collecting run wrote them; None where that is no such list.
+
+    >>> read_tests(b'[["e2e_test", "test_a"]]')
+    [('e2e_test', 'test_a')]
+    """
+    try:
+        return TypeAdapter(list[tuple[str, str]]).validate_json(collected or b"")
+    except ValidationError:
+        return None
 
 
 def verdict(exit_code: int | None, counts: Counts | None) -> tuple[str, str]:
@@ -146,11 +231,18 @@ def verdict(exit_code: int | None, counts: Counts | None) -> tuple[str, str]:
     return "passed", ""
 
 
-def read_counts(junit: bytes | None) -> Counts | None:
+@dataclass(frozen=True)
+class Case:
+    classname: str
+    name: str
+    kind: str
+
+
+def read_cases(junit: bytes | None) -> list[Case] | None:
     """What a JUnit file says case by case; its own sums are not believed. None where it is none.
 
-    >>> read_counts(b'<testsuites><testsuite><testcase/><testcase><failure/></testcase></testsuite></testsuites>')
-    Counts(passed=1, failed=1, skipped=0, errors=0)
+    >>> read_cases(b'<testsuites><testsuite><testcase classname="t" name="a"/></testsuite></testsuites>')
+    [Case(classname='t', name='a', kind='passed')]
     """
     if junit is None:
         return None
@@ -160,8 +252,12 @@ def read_counts(junit: bytes | None) -> Counts | None:
         return None
     if root.tag not in ("testsuites", "testsuite"):
         return None
-    kinds = [_kind(case) for case in root.iter("testcase")]
-    return Counts(*(kinds.count(kind) for kind in ("passed", "failure", "skipped", "error")))
+    return [Case(case.get("classname", ""), case.get("name", ""), _kind(case)) for case in root.iter("testcase")]
+
+
+def counted(cases: Sequence[Case]) -> Counts:
+    kinds = Counter(case.kind for case in cases)
+    return Counts(*(kinds[kind] for kind in ("passed", "failure", "skipped", "error")))
 
 
 def _kind(case: Element) -> str:
@@ -204,9 +300,44 @@ def _result(
 
 def _filed(workspace: Workspace, result: SuiteResult, report: bytes) -> SuiteResult:
     """The report first: whoever sees the results finds their report."""
-    write_atomic(workspace.report, report, mode=0o644)
-    write_atomic(workspace.results, result.model_dump_json(indent=2) + "\n", mode=0o644)
+    _put(workspace.report, report)
+    _put(workspace.results, result.model_dump_json(indent=2).encode() + b"\n")
     return result
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Replace the file; a folder that the agent put in its place is moved aside, as often as it does so."""
+    for _ in range(_ASIDE_AT_MOST):
+        with suppress(IsADirectoryError):
+            return write_atomic(path, content, mode=0o644)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.rename(path.with_name(f"{path.name}.{secrets.token_hex(6)}"))
+    return write_atomic(path, content, mode=0o644)
+
+
+def _page_around(report: bytes, result: SuiteResult) -> bytes:
+    """The suite's own report in a frame of an origin of its own, which can run its scripts and nothing else.
+
+    The frame's document inherits the policy of the page around it, and no markup in an escaped attribute can end it
+    (https://html.spec.whatwg.org/multipage/iframe-embed-object.html#attr-iframe-srcdoc). What a policy cannot forbid,
+    such as forms, dialogs, windows, and other addresses in this window, the frame's sandbox does.
+    """
+    said = f"{result.status}: {result.reason}" if result.reason else result.status
+    inner = "<!doctype html>" + _STORAGE + report.decode("utf-8", "replace")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Browser tests of {html.escape(result.url_tested)}</title>"
+        "<style>html,body{height:100%;margin:0}"
+        "body{display:flex;flex-direction:column;font:15px/1.5 system-ui,sans-serif}"
+        "p{margin:0;padding:.6rem 1rem;background:#1f2937;color:#fff}iframe{flex:1;border:0;width:100%;background:#fff}"
+        "</style></head><body>"
+        f"<p>tmux-builder: {html.escape(said)}. Everything below this line was written by the generated suite itself; "
+        "it is evidence, and asks you for nothing.</p>"
+        f'<iframe sandbox="allow-scripts" referrerpolicy="no-referrer" title="The suite\'s report" '
+        f'srcdoc="{html.escape(inner)}"></iframe></body></html>\n'
+    ).encode()
 
 
 def _page_without_report(reason: str, output: str) -> bytes:

@@ -24,6 +24,7 @@ BuilderError
 ├── NotApproved           nobody said yes to the plan
 ├── NoRoom                this machine's disk has no room for another build
 ├── BrowserError          the browser could not do its work
+├── Unspeakable           an error whose own words hold a secret
 └── SandboxUnavailable    this machine cannot confine the agent
 
 Arguments stay positional and go to ``super()``: Prefect pickles exceptions between processes.
@@ -316,6 +317,18 @@ class BrowserError(BuilderError):
 
     def __str__(self) -> str:
         return f"the browser failed while {self.doing}: {self.complaint}; try: make demo (it checks the browser first)"
+
+
+class Unspeakable(BuilderError):
+    """``shown`` are its words without the secret; ``transient`` as the error itself was."""
+
+    def __init__(self, shown: str, transient: bool = False) -> None:
+        super().__init__(shown, transient)
+        self.shown = shown
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return self.shown
 
 
 class SandboxUnavailable(BuilderError):

@@ -52,4 +52,5 @@ class Host(Protocol):
     def live(self) -> str | None:
         """Id of the release that is served."""
 
-    def teardown(self) -> Receipt: ...
+    def teardown(self, fence: int | None = None) -> Receipt:
+        """Stop serving, then remove everything. With a ``fence``, a run that was frozen cannot bring the site back."""

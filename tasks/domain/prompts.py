@@ -10,7 +10,18 @@ _QUOTED = (
 )
 
 
-def kickoff(session_id: str, requirements_text: str, changes: Sequence[str] = ()) -> str:
+_FORM = {
+    "static": "source/index.html is the front page.",
+    "dynamic": (
+        "It is one program: node (source/package.json with a start\n"
+        "script) or python (source/requirements.txt, and app.py or a Procfile). It listens on 127.0.0.1 at\n"
+        "the port in the variable PORT, answers on / with the front page, keeps what visitors send in the\n"
+        "folder that the variable DATA_DIR names and nowhere else, and ends on SIGTERM. It has no network."
+    ),
+}
+
+
+def kickoff(session_id: str, requirements_text: str, changes: Sequence[str] = (), site_type: str = "static") -> str:
     """Step 4. Asks for the plan only, then stops. ``changes`` are what a person said to the plan before, in order."""
     quoted = _quote(requirements_text)
     return f"""\
@@ -24,8 +35,9 @@ with acceptance criteria. {_QUOTED}
 {quoted}
 ---
 {_changed(changes)}
-Write the plan, and only the plan, to output/plan.md: pages, sections, theme, language, and for each requirement how
-it will be met. Use the plan-validation skill on it. Do not write code yet: stop when the plan is written.
+The order is for a {site_type} site. Write the plan, and only the plan, to output/plan.md: pages, sections, theme,
+language, and for each requirement how it will be met. Use the plan-validation skill on it. Do not write code yet: stop
+when the plan is written.
 
 {_signal(Phase.PLANNING)}"""
 
@@ -49,7 +61,7 @@ def coding(site_type: str, plan_path: str) -> str:
     """Step 5."""
     return f"""\
 The plan in {plan_path} is accepted. Write the whole {site_type} site to source/, following
-docs/PROJECT_GUIDELINES.md. source/index.html is the front page.
+docs/PROJECT_GUIDELINES.md. {_FORM[site_type]}
 
 {_signal(Phase.CODING)}"""
 

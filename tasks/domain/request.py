@@ -23,6 +23,7 @@ class HostProvider(StrEnum):
 
 class SiteType(StrEnum):
     STATIC = "static"
+    DYNAMIC = "dynamic"
 
 
 class AgentKind(StrEnum):
@@ -81,7 +82,10 @@ class SiteRequest(BaseModel):
     site_type: SiteType = Field(
         SiteType.STATIC,
         title="Kind of site",
-        description="static: pages, styles and scripts; nothing runs on the server.",
+        description=(
+            "static: pages, styles and scripts; nothing runs on the server. dynamic: a program of its own that keeps "
+            "what visitors send, such as messages or bookings."
+        ),
         json_schema_extra=_at(4),
     )
     agent: AgentKind = Field(

@@ -38,12 +38,15 @@ _LIST = re.compile(r"\s*(?:,|、|،)\s*(?:(?:and|und|et|y|e|en|og|och)\s+)?|\s+(
 def parse_requirements(text: str) -> Requirements:
     """Split into lines, sentences and the parts of a "with a, b and c" list; number what remains.
 
+    Blanks are collapsed first: the patterns here are linear only where these are single.
+
     >>> [item.text for item in parse_requirements("A bakery site with a menu, prices and a map. Keep it light!").items]
     ['A bakery site', 'a menu', 'prices', 'a map', 'Keep it light']
     """
     seen: dict[str, str] = {}
     for line in text.splitlines():
-        for sentence in _SENTENCE.split(_BULLET.sub("", line)):
+        collapsed = f"{' '.join(line.split())} "  # a bullet is one by the blank behind it
+        for sentence in _SENTENCE.split(_BULLET.sub("", collapsed)):
             for part in _parts(sentence):
                 key = unicodedata.normalize("NFKC", part).casefold()
                 if re.search(r"\w", part) and key not in seen:

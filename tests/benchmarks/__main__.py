@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import start, whole
+from tests.benchmarks import many, record, start, whole
+from tests.support.faults import Battered
 from tests.support.service import ROOT, ServiceUnderTest, dispose, new_service
 
 
@@ -49,6 +50,20 @@ def signals_in_their_own_process(service: ServiceUnderTest, signals: int) -> dic
     return found
 
 
+def many_at_once(counts: list[int], rollbacks: int) -> dict[str, Any]:
+    """On a service of its own, whose limits let all of them work."""
+    plain = new_service()
+    service = Battered(plain.home, {**plain.base, **many.LIMITS})
+    started = service.make("up")
+    try:
+        if started.returncode:
+            raise RuntimeError(started.stdout + started.stderr)
+        return many.measure(service, counts, rollbacks)
+    finally:
+        service.close()
+        dispose(service)
+
+
 def main() -> None:
     rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
     service = new_service()
@@ -67,6 +82,9 @@ def main() -> None:
         }
     finally:
         dispose(service)
+    counts = [int(count) for count in os.environ.get("BENCH_MANY", "1,10,50").split(",")]
+    results["many_at_once"] = many_at_once(counts, rounds)
+    results["record_of_100000_executions"] = record.measure()
     folder = Path(ROOT, "bench-results")
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"

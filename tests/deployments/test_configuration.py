@@ -61,7 +61,7 @@ def test_supervisord_understands_what_was_meant(tmp_path: Path) -> None:
     members = programs(service(), CLUSTER, SITES)
     options = read_by_supervisor(supervisor_configuration(service(), members, "root"), tmp_path)
     found = {group.name: group.process_configs[0] for group in options.process_group_configs}
-    assert list(found) == ["postgresql", "prefect-server", "sites", "dispatcher", "worker"]
+    assert list(found) == ["postgresql", "apps", "prefect-server", "sites", "dispatcher", "worker"]
     postgresql = shlex.split(found["postgresql"].command)
     assert postgresql[0] == "/src/My Projects/tmux-builder/.venv/bin/python"
     assert postgresql[postgresql.index("--") + 1 :] == CLUSTER
@@ -93,6 +93,8 @@ def test_no_program_but_the_worker_inherits_what_the_shell_had() -> None:
     assert members["postgresql"].keep == PLAIN_KEEP
     assert members["sites"].keep == PLAIN_KEEP
     assert members["sites"].environment == {}
+    assert members["apps"].keep == (*PLAIN_KEEP, "TMUX_BUILDER_HOME", "TMUX_BUILDER_SANDBOX")
+    assert members["apps"].environment == {"TMUX_BUILDER_HOME": str(HOME)}
     assert "PREFECT_SERVER_ENCRYPTION_KEY" not in members["worker"].environment
     assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in members["dispatcher"].environment
     assert "TMUX_BUILDER_DATABASE_URL" not in members["prefect-server"].environment

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,13 @@ def _call(function: "ctypes._NamedFuncPointer", *arguments: object) -> None:
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{os.strerror(number)}: this test mounts a small disk and needs root")
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A tmpfs over the folder, for every process of the machine. What the folder held is there again at the end."""
+    _call(_libc.mount, b"tmpfs", bytes(folder), b"tmpfs", 0, options.encode())
+    try:
+        yield
+    finally:
+        _call(_libc.umount2, bytes(folder), _MNT_DETACH)

@@ -25,7 +25,7 @@ from deployments.processes import Process, Record
 from tasks.adapters.registry import Registry
 from tests.support.databases import free_port
 
-PROGRAMS = ("postgresql", "prefect-server", "sites", "worker", "dispatcher")
+PROGRAMS = ("postgresql", "prefect-server", "sites", "apps", "worker", "dispatcher")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -91,7 +91,7 @@ class ServiceUnderTest:
 
     @property
     def auth_string(self) -> str:
-        return (self.home / "service" / "prefect-auth-string").read_text().strip()
+        return self.told["PREFECT_API_AUTH_STRING"]
 
     @property
     def ui_url(self) -> str:
@@ -110,6 +110,21 @@ class ServiceUnderTest:
         record = Record.read(self.home / "run" / "programs" / program)
         assert record is not None
         return record.process
+
+    def supervise(self, word: str, program: str) -> None:
+        """``start`` or ``stop`` one program by supervisord, and wait until it has."""
+        socket = f"unix://{self.home}/service/supervisor.sock"
+        done = self.run("supervisor.supervisorctl", "-s", socket, word, program, timeout_s=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @property
+    def engines(self) -> set[str]:
+        """Flow runs that an engine of this home works on."""
+        return {path.name for path in (self.home / "run" / "engines").glob("*") if not path.name.startswith(".")}
+
+    @property
+    def machine_id(self) -> str:
+        return (self.home / "machine-id").read_text().strip()
 
     def log(self, program: str) -> str:
         return (self.home / "logs" / f"{program}.log").read_text()

@@ -26,15 +26,24 @@ _RUN_PACKAGE = (
 
 
 def agent_for(
-    kind: AgentKind, runtime: RuntimeFolder, workspace: Workspace, mode: Mode, cancelled: Flag = NEVER
+    kind: AgentKind,
+    runtime: RuntimeFolder,
+    workspace: Workspace,
+    mode: Mode,
+    cancelled: Flag = NEVER,
+    owner: str | None = None,
 ) -> TerminalAgent:
-    """The agent of one execution. Nothing runs before its `start`. Raises SandboxUnavailable."""
+    """The agent of one execution, of the run ``owner`` from its `start` on.
+
+    Nothing runs before `start`, which raises SandboxUnavailable where the sandbox's program is missing: a session can
+    be ended and looked at without it.
+    """
     match kind:
         case AgentKind.OFFLINE:
             confinement = offline_agent(workspace, runtime)
         case _:
             assert_never(kind)
-    return TerminalAgent(runtime, workspace, argv(confinement, mode), cancelled=cancelled)
+    return TerminalAgent(runtime, workspace, lambda: argv(confinement, mode), cancelled=cancelled, owner=owner)
 
 
 def offline_agent(workspace: Workspace, runtime: RuntimeFolder) -> Confinement:

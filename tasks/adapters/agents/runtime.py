@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.adapters.agents.processes import MARK
+from tasks.adapters.trees import remove_tree
 from tasks.adapters.workspace import read_bounded, write_atomic
 from tasks.domain.agent import INSTRUCTION
 
@@ -81,6 +81,7 @@ class RuntimeFolder:
         self.mark = hashlib.sha256(str(self.root.absolute()).encode()).hexdigest()[:16]
         self._session = self.root / "session.json"
         self._delivery = self.root / "delivery.json"
+        self._owner = self.root / "owner.txt"
 
     def prepare(self, argv: Sequence[str]) -> None:
         """Forget an earlier agent, and write the program of the next one's pane. No agent may be running."""
@@ -88,8 +89,7 @@ class RuntimeFolder:
         self.root.chmod(0o700)
         for record in (self.exit_code, self._session, self._delivery):
             record.unlink(missing_ok=True)
-        if self.events_folder.exists():
-            shutil.rmtree(self.events_folder)  # follows no link that the last agent left here
+        remove_tree(self.events_folder)  # the last agent wrote there
         self.events_folder.mkdir(mode=0o700)
         words = {
             "mark": f"{MARK}={self.mark}",
@@ -121,7 +121,21 @@ class RuntimeFolder:
         _write(self._session, session)
 
     def forget_session(self) -> None:
+        """The session has ended: it is nobody's."""
         self._session.unlink(missing_ok=True)
+        self._owner.unlink(missing_ok=True)
+
+    def claim(self, run_id: str) -> None:
+        """Make the agent this run's, whoever launched it: from here on no other run's clean-up ends it.
+
+        Durable when it returns. Its caller holds `locked`.
+        """
+        write_atomic(self._owner, run_id)
+
+    def owner(self) -> str | None:
+        """The run that launched or last adopted the agent; None where there is no agent, or none was named."""
+        text = read_bounded(self._owner, _RECORD_LIMIT_BYTES)
+        return text.decode() if text else None
 
     def delivery(self) -> Delivery | None:
         record = _read(self._delivery)

@@ -52,6 +52,8 @@ class _Wait:
 class TerminalAgent:
     """Implements `domain.agent.Agent` for ``argv``, the sandboxed program that becomes the pane's own command.
 
+    ``argv`` may be a function, which is called only where a program is launched: what it needs (bubblewrap) may be
+    missing where a session is only looked at or ended. ``owner`` is the run that `start` makes the session's owner.
     Set ``cancelled`` to make a waiting `start` or `ask` raise AskCancelled at once; the session lives on. So does
     `stop`, from any thread, and ends it. ``settle_s`` is the pause between the pasted line and Enter.
     """
@@ -60,9 +62,10 @@ class TerminalAgent:
         self,
         runtime: RuntimeFolder,
         workspace: Workspace,
-        argv: Sequence[str],
+        argv: Sequence[str] | Callable[[], Sequence[str]],
         *,
         cancelled: Flag = NEVER,
+        owner: str | None = None,
         ready_within_s: float = 60,
         taken_within_s: float = 30,
         settle_s: float = 0,
@@ -70,7 +73,8 @@ class TerminalAgent:
     ) -> None:
         self._runtime = runtime
         self._workspace = workspace
-        self._argv = tuple(argv)
+        self._argv = argv
+        self._owner = owner
         self._terminal = TmuxSession(runtime.home, runtime.execution_id, tmux)
         self._stopped = threading.Event()
         self._cancelled = AnyOf(cancelled, self._stopped)
@@ -88,6 +92,7 @@ class TerminalAgent:
             if pane is None or pane.dead:
                 self._launch()
             else:
+                self._claim()
                 _log.info("agent adopted session=%s pid=%d", self._terminal.name, pane.pid)
         self._wait_until_ready(began)
 
@@ -113,9 +118,14 @@ class TerminalAgent:
         except TmuxError:
             return []
 
-    def stop(self) -> None:
+    def stop(self, unless_anothers: str | None = None) -> None:
+        """With ``unless_anothers``, a run's id, a session that another run has launched or adopted lives on."""
         self._stopped.set()
         with self._runtime.locked():
+            owner = self._runtime.owner()
+            if unless_anothers is not None and owner not in (None, unless_anothers):
+                _log.info("agent left alone session=%s owner=%s", self._terminal.name, owner)
+                return
             self._end_everything()
 
     def attach_command(self, read_only: bool = False) -> str:
@@ -125,8 +135,10 @@ class TerminalAgent:
     # -- start and end --
 
     def _launch(self) -> None:
+        argv = self._argv() if callable(self._argv) else self._argv
         self._end_everything()
-        self._runtime.prepare(self._argv)
+        self._runtime.prepare(argv)
+        self._claim()
         self._terminal.start(["/bin/sh", str(self._runtime.wrapper)], self._runtime.root)
         pane = self._terminal.pane()
         if pane is None:
@@ -140,6 +152,10 @@ class TerminalAgent:
             )
         )
         _log.info("agent started session=%s pid=%d", self._terminal.name, pane.pid)
+
+    def _claim(self) -> None:
+        if self._owner is not None:
+            self._runtime.claim(self._owner)
 
     def _wait_until_ready(self, began: float) -> None:
         with self._program(START_UP) as program, self._changes() as changes:

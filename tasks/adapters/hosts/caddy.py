@@ -8,6 +8,7 @@ import socket
 import sysconfig
 from pathlib import Path
 
+from tasks.adapters.hosts.app_folder import PLAN, SOCKET
 from tasks.adapters.hosts.local import sites_folder
 from tasks.adapters.workspace import write_atomic
 from tasks.domain.release import (
@@ -57,6 +58,15 @@ _NOT_DONE = {
     "text": 'The site shows pages, and this was not a request for one. <a href="/">Go to the start page</a>.',
 }
 
+_NO_ANSWER = {
+    "title": "This site does not answer at the moment",
+    "text": "Its program has stopped or is starting. Try again in a few seconds.",
+}
+_TOO_LARGE = {
+    "title": "That is too large",
+    "text": "This site takes at most 25 MB at a time.",
+}
+
 _CONFIG = r"""# Written by `make up` from tasks/adapters/hosts/caddy.py; changes here are lost.
 {
 	# No admin port, nothing saved or fetched: the configuration is this file, and certificates are no use on loopback.
@@ -100,46 +110,93 @@ http://:%(port)d {
 	# The label's shape is the whole check: nothing else of a request's host reaches a path on disk.
 	@site header_regexp site Host ^(%(label)s)\.localhost(?::[0-9]+)?$
 	handle @site {
-		root "%(root)s/{re.site.1}/live"
-		encode zstd gzip
-		import always
-		route {
-			# Releases hold no hidden files; this holds where one got in.
-			@hidden {
-				path_regexp /\.
-				not path /.well-known/*
-			}
-			error @hidden 404
-			@deep_hidden path_regexp ^/.+/\.
-			error @deep_hidden 404
-
-			@index {
-				path */
-				file {path}index.html
-			}
-			rewrite @index {path}index.html
-			@no_index path */
-			error @no_index 404
-			@clean {
-				not file {path}
-				file {path}.html
-			}
-			rewrite @clean {path}.html
-
-			@file file {path}
-			handle @file {
-				map {path} {content_type} {
-%(types)s
-				}
-				map {path} {cache_control} {
-%(caching)s
-				}
-				header Content-Type {content_type}
-				header Cache-Control {cache_control}
+		# What `live` leads to tells a program from pages: a plan, which no package can hold, being hidden.
+		@app file {
+			root "%(root)s/{re.site.1}/live"
+			try_files /%(plan)s
+		}
+		handle @app {
+			encode zstd gzip
+			@marker path /%(marker)s
+			handle @marker {
+				import always
+				root "%(root)s/{re.site.1}/live"
+				header Content-Type application/json
 				file_server
 			}
-			# Not a file: a folder without its slash is redirected, the rest is 404.
-			file_server
+			handle {
+				header {
+					>X-Content-Type-Options nosniff
+					?Referrer-Policy strict-origin-when-cross-origin
+					+Content-Security-Policy "frame-ancestors 'self'"
+					?Cache-Control "%(revalidate)s"
+					-Server
+					-X-Powered-By
+				}
+				request_body {
+					max_size 25MB
+				}
+				# By the pointer, as the marker above, and anew for each request: a kept connection outlives a switch.
+				# Relative to the folder that the server was started in, since a socket's path is short.
+				reverse_proxy unix/{re.site.1}/live/%(socket)s {
+					# A program that is started again is waited for. Only where it has not seen the request: what made
+					# it end would end it again.
+					lb_try_duration 4s
+					lb_try_interval 50ms
+					lb_retry_match {
+						expression false
+					}
+					transport http {
+						keepalive off
+						dial_timeout 2s
+						response_header_timeout 60s
+					}
+				}
+			}
+		}
+
+		handle {
+			root "%(root)s/{re.site.1}/live"
+			encode zstd gzip
+			import always
+			route {
+				# Releases hold no hidden files; this holds where one got in.
+				@hidden {
+					path_regexp /\.
+					not path /.well-known/*
+				}
+				error @hidden 404
+				@deep_hidden path_regexp ^/.+/\.
+				error @deep_hidden 404
+
+				@index {
+					path */
+					file {path}index.html
+				}
+				rewrite @index {path}index.html
+				@no_index path */
+				error @no_index 404
+				@clean {
+					not file {path}
+					file {path}.html
+				}
+				rewrite @clean {path}.html
+
+				@file file {path}
+				handle @file {
+					map {path} {content_type} {
+%(types)s
+					}
+					map {path} {cache_control} {
+%(caching)s
+					}
+					header Content-Type {content_type}
+					header Cache-Control {cache_control}
+					file_server
+				}
+				# Not a file: a folder without its slash is redirected, the rest is 404.
+				file_server
+			}
 		}
 	}
 	handle {
@@ -148,6 +205,24 @@ http://:%(port)d {
 
 	handle_errors {
 		import always
+		@broken_app {
+			header_regexp site Host ^(%(label)s)\.localhost(?::[0-9]+)?$
+			file {
+				root "%(root)s/{re.site.1}/live"
+				try_files /%(plan)s
+			}
+		}
+		handle @broken_app {
+			header Content-Type "text/html; charset=utf-8"
+			@too_large expression {err.status_code} == 413
+			respond @too_large <<PAGE
+%(too_large)s
+PAGE 413
+			header Retry-After 5
+			respond <<PAGE
+%(no_answer)s
+PAGE {err.status_code}
+		}
 		@own_page {
 			header_regexp site Host ^(%(label)s)\.localhost(?::[0-9]+)?$
 			expression {err.status_code} == 404
@@ -216,6 +291,10 @@ def caddyfile(home: Path, port: int, addresses: tuple[str, ...] = LOOPBACK) -> s
         "no_site": _PAGE % _NO_SITE,
         "no_page": _PAGE % _NO_PAGE,
         "not_done": _PAGE % _NOT_DONE,
+        "no_answer": _PAGE % _NO_ANSWER,
+        "too_large": _PAGE % _TOO_LARGE,
+        "plan": PLAN,
+        "socket": SOCKET,
     }
 
 
@@ -235,7 +314,7 @@ def _caching() -> list[str]:
 
 
 def _indented(lines: list[str]) -> str:
-    return "\n".join(f"\t\t\t\t\t{line}" for line in lines)
+    return "\n".join(f"\t\t\t\t\t\t{line}" for line in lines)
 
 
 def write_config(home: Path, port: int) -> Path:
@@ -258,7 +337,8 @@ def site_server_argv(home: Path) -> list[str]:
     caddy = Path(sysconfig.get_path("scripts")) / "caddy"
     own = [f"{name}={folder}" for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")]
     run = [str(caddy), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
-    return ["/usr/bin/env", "-i", *own, *run]
+    # In the folder of the sites: the sockets of apps are found from there.
+    return ["/usr/bin/env", "-i", "-C", str(sites_folder(home)), *own, *run]
 
 
 def _folder(home: Path) -> Path:

@@ -1,7 +1,7 @@
 """Sites on this machine: releases in folders, one pointer, served by the site server (`caddy`).
 
 ``{home}/sites/{site}/releases/{release_id}/`` holds what visitors get, ``manifests/{release_id}.json`` says what that
-is, and ``live`` is a link to one of the releases, replaced by one rename.
+is, and ``live`` is a link to one of the releases, replaced by one rename. Who may write is `fencing`'s matter.
 """
 
 import hashlib
@@ -12,10 +12,11 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from tasks.adapters.disk import alone_in, disk_trouble, make_durable, sync
+from tasks.adapters.disk import disk_trouble, make_durable, sync
+from tasks.adapters.hosts.fencing import LOCK_S, Fence
 from tasks.adapters.packaging import encoded, files_below, marker
 from tasks.adapters.workspace import read_bounded, write_atomic
 from tasks.domain.errors import HostingError
@@ -27,7 +28,7 @@ BLOCK = "local-hosting"
 """How errors name this host: the type of its block."""
 
 _RELEASE_ID = re.compile(r"r(?P<number>[1-9][0-9]{0,8})-[0-9a-f]{12}")
-_TEMPORARY = ".incoming-"
+TEMPORARY = ".incoming-"
 _MANIFEST_LIMIT_BYTES = 8 * 2**20
 _CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
@@ -50,9 +51,16 @@ def content_mtime_ns(sha256: str) -> int:
 
 
 class LocalHost:
-    """A Host on this machine. ``keep`` releases stay ready for a rollback, besides the live one and its predecessor."""
+    """A Host on this machine. ``keep`` releases stay ready for a rollback, besides the live one and its predecessor.
 
-    def __init__(self, home: Path, site_name: str, sites_port: int, keep: int) -> None:
+    ``fence`` is the number of the lease under which a run writes: a number lower than one seen is refused with
+    StaleWriter, and nothing is written. ``lock_s`` is how long to wait for another writer.
+    """
+
+    _served = "releases"
+    """The folder in the site's whose entries ``live`` leads to."""
+
+    def __init__(self, home: Path, site_name: str, sites_port: int, keep: int, lock_s: float = LOCK_S) -> None:
         if not SITE_NAME.fullmatch(site_name):
             raise ValueError(f"site_name: {site_name!r} is not a site's name; expected tmux-xxxxxxxx-xxxxxxxx")
         if keep < 1:
@@ -61,35 +69,45 @@ class LocalHost:
         self._folder = sites_folder(home) / site_name
         self._releases = self._folder / "releases"
         self._manifests = self._folder / "manifests"
+        self._fence, self._lock_s = Fence(home, site_name, BLOCK), lock_s
 
-    def publish(self, release: Release) -> Site:
-        with self._in_words(f"publishing {release.release_id}"):
-            for folder in (self._releases, self._manifests):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            sync(self._folder.parent)
-            with alone_in(self._folder):
-                self._sweep_leftovers()
-                before = self.live()
-                served = len(release.manifest.files) + 1
-                is_there = self._holds(release)
-                if not is_there:
-                    self._copy(release)
-                self._point_at(release.release_id)
-                self._sweep_old(protected={release.release_id, before})
+    def publish(self, release: Release, fence: int = 0) -> Site:
+        with self._in_words(f"publishing {release.release_id}"), self._alone(fence):
+            self._lay_out()
+            self._sweep_leftovers()
+            before = self.live()
+            served = len(release.manifest.files) + 1
+            is_there = self._holds(release)
+            if not is_there:
+                self._copy(release)
+            self._point_at(release.release_id)
+            self._sweep_old(protected={release.release_id, before})
         return self._site(release.release_id, uploaded=0 if is_there else served, kept=served if is_there else 0)
 
-    def activate(self, release_id: str) -> Site:
+    def activate(self, release_id: str, fence: int = 0) -> Site:
         with self._in_words(f"activating {release_id}"):
-            kept = self.releases()
-            if release_id not in kept:
-                raise HostingError(
-                    BLOCK,
-                    f"{self._name} does not keep release {release_id!r}; kept: {', '.join(kept) or 'none'}",
-                    "choose a kept one, or start redeploy/on-demand to publish anew",
-                )
-            with alone_in(self._folder):
+            self._refuse_unknown(release_id)
+            with self._alone(fence):
+                self._refuse_unknown(release_id)
                 self._point_at(release_id)
         return self._site(release_id)
+
+    def _refuse_unknown(self, release_id: str) -> None:
+        kept = self.releases()
+        if release_id not in kept:
+            raise HostingError(
+                BLOCK,
+                f"{self._name} does not keep release {release_id!r}; kept: {', '.join(kept) or 'none'}",
+                "choose a kept one, or start redeploy/on-demand to publish anew",
+            )
+
+    def _alone(self, fence: int | None) -> AbstractContextManager[None]:
+        return self._fence.passed(fence, self._lock_s)
+
+    def _lay_out(self) -> None:
+        for folder in (self._releases, self._manifests):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync(self._folder.parent)
 
     def releases(self) -> list[str]:
         with self._in_words("listing releases"):
@@ -103,24 +121,40 @@ class LocalHost:
             return None
         return release_id if _RELEASE_ID.fullmatch(release_id) and (self._releases / release_id).is_dir() else None
 
-    def teardown(self) -> Receipt:
-        """Stop serving first, then remove; what could not be removed is in the receipt, found by looking."""
+    def teardown(self, fence: int | None = None) -> Receipt:
+        """Stop serving first, then remove; what could not be removed is in the receipt, found by looking.
+
+        With a ``fence``, a run that was frozen meanwhile cannot bring the site back.
+        """
+        if not self._folder.exists() and fence is None:
+            return Receipt(removed=())
+        with self._in_words("taking the site down"), self._alone(fence):
+            return self._take_down()
+
+    def _take_down(self) -> Receipt:
         if not self._folder.exists():
             return Receipt(removed=())
-        live, kept = self.live(), self.releases()
-        with self._in_words("locking the site"), alone_in(self._folder):
-            with suppress(OSError):
-                (self._folder / "live").unlink()
-            shutil.rmtree(self._folder, ignore_errors=True)
-        named = {f"release {release_id}": self._releases / release_id for release_id in kept}
-        if live:
+        named = {f"release {release_id}": self._releases / release_id for release_id in self.releases()}
+        if self.live():
             named = {f"address {self._url}": self._folder / "live", **named}
-        named[f"folder {self._folder}"] = self._folder
+        named |= self._more_to_remove() | {f"folder {self._folder}": self._folder}
+        with suppress(OSError):
+            (self._folder / "live").unlink()
+        ended, running = self._end_programs()
+        shutil.rmtree(self._folder, ignore_errors=True)
         left = sorted(files_below(self._folder)) if self._folder.exists() else []
         return Receipt(
-            removed=tuple(name for name, path in named.items() if not os.path.lexists(path)),
-            left=tuple(left) or ((str(self._folder),) if self._folder.exists() else ()),
+            removed=(*ended, *(name for name, path in named.items() if not os.path.lexists(path))),
+            left=(*running, *(left or ([str(self._folder)] if self._folder.exists() else []))),
         )
+
+    def _more_to_remove(self) -> dict[str, Path]:
+        """What else a receipt names, and where it is gone from."""
+        return {}
+
+    def _end_programs(self) -> tuple[list[str], list[str]]:
+        """End what serves the site. What has ended, and what has not, found by looking."""
+        return [], []
 
     @property
     def _url(self) -> str:
@@ -152,7 +186,7 @@ class LocalHost:
 
         The manifest is written before that: a folder under its own name always has one.
         """
-        incoming = self._releases / f"{_TEMPORARY}{secrets.token_hex(6)}"
+        incoming = self._releases / f"{TEMPORARY}{secrets.token_hex(6)}"
         incoming.mkdir(mode=0o700)
         try:
             root = Path(release.root)
@@ -164,7 +198,7 @@ class LocalHost:
             write_atomic(self._manifest_of(release.release_id), encoded(release.manifest))
             final = self._releases / release.release_id
             if final.exists():
-                final.rename(self._releases / f"{_TEMPORARY}damaged-{secrets.token_hex(6)}")
+                final.rename(self._releases / f"{TEMPORARY}damaged-{secrets.token_hex(6)}")
             incoming.rename(final)
             sync(self._releases)
         except BaseException:
@@ -173,15 +207,15 @@ class LocalHost:
 
     def _point_at(self, release_id: str) -> None:
         """The one write that visitors see (rename(2) replaces a link in one step)."""
-        pointer = self._folder / f"{_TEMPORARY}live"
+        pointer = self._folder / f"{TEMPORARY}live"
         pointer.unlink(missing_ok=True)
-        pointer.symlink_to(f"releases/{release_id}")
+        pointer.symlink_to(f"{self._served}/{release_id}")
         pointer.rename(self._folder / "live")
         sync(self._folder)
 
     def _sweep_leftovers(self) -> None:
-        (self._folder / f"{_TEMPORARY}live").unlink(missing_ok=True)
-        for leftover in self._releases.glob(f"{_TEMPORARY}*"):
+        (self._folder / f"{TEMPORARY}live").unlink(missing_ok=True)
+        for leftover in self._releases.glob(f"{TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for manifest in self._manifests.iterdir():
             if not (manifest.suffix == ".json" and (self._releases / manifest.stem).is_dir()):
@@ -192,7 +226,7 @@ class LocalHost:
         for release_id in self.releases()[self._keep :]:
             if release_id in protected:
                 continue
-            gone = self._releases / f"{_TEMPORARY}gone-{release_id}"
+            gone = self._releases / f"{TEMPORARY}gone-{release_id}"
             try:
                 (self._releases / release_id).rename(gone)
                 self._manifest_of(release_id).unlink(missing_ok=True)

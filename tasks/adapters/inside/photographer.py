@@ -1,7 +1,9 @@
 """Looks at a site as a visitor on a desktop and on a phone. Runs inside the sandbox.
 
-`python -I -B photographer.py ORDER`, ORDER being JSON (see `Order`). Writes pictures and, last, ``report.json`` into
-the order's folder; `tasks.adapters.browser` reads both as untrusted. Everything a page can say is cut to a bound.
+`python -I -B photographer.py ORDER`, ORDER being JSON (see `Order`). Says `LAUNCHED` on its output once the browser has
+shown that it works and before it meets the site: what goes wrong from there on is the site's doing. Writes pictures
+and, last, ``report.json`` into the order's folder; `tasks.adapters.browser` reads both as untrusted. Everything a page
+can say is cut to a bound.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -33,6 +36,13 @@ PER_PAGE = 50
 TEXT = 300
 URL = 500
 LINKS_PER_PAGE = 500
+LAUNCHED = "launched"
+ANSWER_S = 15.0
+"""How long a link is waited for, redirects included."""
+LOCALE = "en-US"
+"""The visitor's where the front page names no language."""
+LANG = re.compile(r"""\slang\s{0,9}=\s{0,9}["']?([a-z]{2,3}(?:-[a-z0-9]{2,8}){0,3})(?![\w-])""", re.IGNORECASE)
+HEAD_BYTES = 1 << 16
 STUCK_S = 3.0
 """How long a page that did not load in time is still looked at."""
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
@@ -58,13 +68,18 @@ SEE = """
   const until = performance.now() + 2000;
   const images = [...document.images].slice(0, 500);
   while (performance.now() < until && images.some(image => !image.complete)) await frame();
-  const cut = (text, length) => String(text).slice(0, length);
+  const cut = (text, length) => Array.from(String(text).slice(0, 2 * length)).slice(0, length).join('');
+  const addresses = [...document.querySelectorAll('a[href],area[href]')].slice(0, 500).map(link => {
+    const written = link.getAttribute('href');
+    try { return [cut(new URL(written, document.baseURI).href, 501), '']; } catch { return ['', cut(written, 300)]; }
+  });
   const ids = [...document.querySelectorAll('[id],a[name]')].slice(0, 5000);
   return {
     title: cut(document.title, 300),
     height: root.scrollHeight,
     overflow: Math.max(root.scrollWidth, document.body ? document.body.scrollWidth : 0) - root.clientWidth,
-    links: [...document.querySelectorAll('a[href],area[href]')].slice(0, 500).map(link => cut(link.href, 501)),
+    links: addresses.map(([address]) => address).filter(Boolean),
+    dead: addresses.map(([, written]) => written).filter(Boolean),
     ids: ids.flatMap(element => [element.id, element.getAttribute('name')]).filter(Boolean).map(id => cut(id, 300)),
     broken: images.filter(image => image.complete && !image.naturalWidth && image.currentSrc)
                   .map(image => cut(image.currentSrc, 500)).slice(0, 50),
@@ -77,7 +92,7 @@ SEE = """
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """``dial``: where the site's host and port really are. ``budget_s`` is counted from the start,
+    """``dial``: where the site's host and port really are. ``budget_s`` is counted from the browser's launch,
     ``look_s`` is how long one page may take to load.
 
     ``disposable``: all processes here end with this one, so that the browser need not be closed.
@@ -107,6 +122,7 @@ class View:
     height: int = 0
     overflow: int = 0
     links: list[str] = dataclasses.field(default_factory=list)
+    dead: list[str] = dataclasses.field(default_factory=list)
     ids: list[str] = dataclasses.field(default_factory=list)
     broken: list[str] = dataclasses.field(default_factory=list)
     unnamed: list[str] = dataclasses.field(default_factory=list)
@@ -139,6 +155,7 @@ class Photographer:
         self._order = order
         self._origin = origin(order.url)
         self._until = time.monotonic() + order.budget_s
+        self._locale = LOCALE
 
     @property
     def left_s(self) -> float:
@@ -148,13 +165,17 @@ class Photographer:
         order = self._order
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=order.executable, args=order.arguments)
+            await (await browser.new_page()).close()
+            sys.stdout.write(f"{LAUNCHED}\n")
+            sys.stdout.flush()
+            self._until = time.monotonic() + order.budget_s
             report = await self._tour(browser)
-            Path(order.folder, "report.json").write_text(json.dumps(report))
-            if order.disposable:
-                os._exit(0)
-            with contextlib.suppress(Error, TimeoutError):
-                async with asyncio.timeout(5):
-                    await browser.close()
+            Path(order.folder, "report.json").write_text(json.dumps(scrubbed(report), ensure_ascii=False))
+            if not order.disposable:
+                with contextlib.suppress(Error, TimeoutError):
+                    async with asyncio.timeout(5):
+                        await browser.close()
+            os._exit(0)  # a thread may still wait for an answer that never comes
 
     async def _tour(self, browser: Browser) -> dict[str, Any]:
         """Breadth first from the front page; each page on both devices at once."""
@@ -163,6 +184,8 @@ class Photographer:
         pages: list[dict[str, Any]] = []
         links: dict[str, tuple[int, str, str]] = {}  # by page_key: status, media type or failure, found on
         fragments: list[tuple[str, str, str]] = []
+        unasked = 0
+        self._locale = await self._language()
         while queue and len(pages) < self._order.pages and self.left_s > 0 and browser.is_connected():
             url, number = queue.pop(0), len(pages)
             views = await asyncio.gather(*(self._look(browser, device, url, number) for device in (desktop, phone)))
@@ -171,8 +194,12 @@ class Photographer:
                 break
             pages.append({"url": url, **{view.device: dataclasses.asdict(view) for view in views}})
             new: dict[str, str] = {}
+            dead = [written for view in views for written in view.dead]
             for link in [link for view in views for link in view.links]:
-                target, fragment = urldefrag(link)
+                if (parts := parted(link)) is None:
+                    dead.append(link[:TEXT])
+                    continue
+                target, fragment = parts
                 if origin(target) != self._origin or len(link) > URL:
                     continue
                 if fragment:
@@ -181,12 +208,15 @@ class Photographer:
                     new.setdefault(page_key(target), target)
             for (key, target), answer in zip(new.items(), await self._ask(list(new.values())), strict=True):
                 if answer is None:
+                    unasked += 1
                     continue
                 status, kind = answer
                 links[key] = (status, kind, url)
                 if status == 200 and kind == "text/html" and key not in known:
                     known.add(key)
                     queue.append(target)
+            for written in dead[: self._order.links - len(links)]:
+                links.setdefault(written, (0, "is no address", url))
         return {
             "pages": [{"url": page["url"], **{name: shown(page[name]) for name in HEIGHT}} for page in pages],
             "links": [
@@ -195,6 +225,7 @@ class Photographer:
             ],
             "anchors": missing_anchors(pages, fragments),
             "unvisited": len(queue),
+            "unasked": unasked,
             "browser_lost": not browser.is_connected(),
             "out_of_time": self.left_s <= 0,
         }
@@ -228,7 +259,11 @@ class Photographer:
     async def _page(self, browser: Browser, device: Device) -> Page:
         """One page for all of a device's visits: a new one takes as long as a visit."""
         context = await browser.new_context(
-            **device.options, accept_downloads=False, service_workers="block", reduced_motion="reduce", locale="en-US"
+            **device.options,
+            accept_downloads=False,
+            service_workers="block",
+            reduced_motion="reduce",
+            locale=self._locale,
         )
         context.set_default_timeout(self._order.look_s * 1000)
         page = await context.new_page()
@@ -263,7 +298,7 @@ class Photographer:
                 note(device.view.failed, f"HTTP {response.status}: {short(request.url)}")
 
         def outside(request: Request) -> None:
-            if urlsplit(request.url).scheme in ("http", "https", "ws", "wss"):
+            if request.url.partition(":")[0] in ("http", "https", "ws", "wss"):
                 note(device.view.outside, short(request.url))
                 device.view.outside_scripts += request.resource_type == "script"
 
@@ -326,6 +361,14 @@ class Photographer:
         )
         view.picture = name
 
+    async def _language(self) -> str:
+        """What the front page says that it is written in: whom it is made for looks at it."""
+        try:
+            async with asyncio.timeout(max(0.1, min(ANSWER_S, self.left_s / 4))):
+                return await asyncio.to_thread(language_of, self._order.url, self._origin, self._order.dial)
+        except (TimeoutError, OSError, http.client.HTTPException, ValueError):
+            return LOCALE
+
     async def _ask(self, urls: list[str]) -> list[tuple[int, str] | None]:
         """Status and media type of each, several at a time; not by the browser, which would download them.
 
@@ -335,9 +378,13 @@ class Photographer:
 
         async def one(url: str) -> tuple[int, str] | None:
             async with gate:
-                if self.left_s <= 0:
+                if (left_s := self.left_s) <= 0:
                     return None
-                return await asyncio.to_thread(answer_of, url, self._origin, self._order.dial)
+                try:
+                    async with asyncio.timeout(min(ANSWER_S, left_s)):
+                        return await asyncio.to_thread(answer_of, url, self._origin, self._order.dial)
+                except TimeoutError:
+                    return (0, f"no answer within {ANSWER_S:.0f} s") if self.left_s > 0 else None
 
         return list(await asyncio.gather(*map(one, urls)))
 
@@ -371,6 +418,13 @@ def answer_of(url: str, home: str, dial: str) -> tuple[int, str]:
 
 
 def one_answer(method: str, url: str, dial: str) -> tuple[int, str, str]:
+    with answered(method, url, dial) as response:
+        media = response.headers.get_content_type()
+        return response.status, media, response.headers.get("Location", "")[:URL]
+
+
+@contextlib.contextmanager
+def answered(method: str, url: str, dial: str) -> Iterator[http.client.HTTPResponse]:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     host, _, port = dial.rpartition(":")
@@ -378,16 +432,56 @@ def one_answer(method: str, url: str, dial: str) -> tuple[int, str, str]:
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, headers={"Host": parts.netloc, "Accept": "*/*", "Connection": "close"})
-        response = connection.getresponse()
-        media = response.headers.get_content_type()
-        return response.status, media, response.headers.get("Location", "")[:URL]
+        yield connection.getresponse()
     finally:
         connection.close()
 
 
+def language_of(url: str, home: str, dial: str) -> str:
+    """The ``lang`` of a page's `html` element, as far as its first bytes tell; `LOCALE` without a good one."""
+    for _ in range(6):
+        with answered("GET", url, dial) as response:
+            location = response.headers.get("Location", "")[:URL] if 300 <= response.status < 400 else ""
+            if not location:
+                return named_language(response.read(HEAD_BYTES).decode("utf-8", "replace"))
+        url = urldefrag(urljoin(url, location))[0]
+        if origin(url) != home:
+            break
+    return LOCALE
+
+
+def named_language(page: str) -> str:
+    """
+    >>> named_language('<!doctype html><HTML class=x lang="it-IT">'), named_language('<html lang="en">')
+    ('it-IT', 'en-US')
+    """
+    element = re.search(r"<html\b[^>]{0,2000}", page, re.IGNORECASE)
+    named = LANG.search(element[0]) if element else None
+    return named[1] if named and named[1].lower() != "en" else LOCALE
+
+
+def parted(link: str) -> tuple[str, str] | None:
+    """Address and fragment; None where the link is no address, whatever the browser makes of it."""
+    try:
+        target, fragment = urldefrag(link)
+        _ = urlsplit(target).port  # judged only when it is read
+    except ValueError:
+        return None
+    return target, fragment
+
+
+def scrubbed(value: Any) -> Any:
+    """``value`` with each half of a character, which JavaScript's strings may hold and JSON may not, as a ``?``."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {name: scrubbed(item) for name, item in value.items()}
+    return [scrubbed(item) for item in value] if isinstance(value, list) else value
+
+
 def shown(view: dict[str, Any]) -> dict[str, Any]:
     """A view for the report: without what was only needed here."""
-    return {name: value for name, value in view.items() if name not in ("device", "links", "ids", "height")}
+    return {name: value for name, value in view.items() if name not in ("device", "links", "dead", "ids", "height")}
 
 
 def missing_anchors(pages: list[dict[str, Any]], fragments: list[tuple[str, str, str]]) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from _pytest.junitxml import bin_xml_escape, mangle_test_address  # what the names in its files are made by
 from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 NAME = "tmux_builder_suite"
@@ -28,7 +29,10 @@ CSS = ".media-container__viewport img { object-position: top; }"
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """``budget_s``: no test begins after it; ``test_s``: none takes longer."""
+    """``budget_s``: no test begins after it; ``test_s``: none takes longer.
+
+    ``only_collect``: write what tests there are to ``collected.json``, named as JUnit files name them, and run none.
+    """
 
     suite: str
     folder: str
@@ -37,6 +41,7 @@ class Order:
     arguments: list[str]
     budget_s: float
     test_s: float
+    only_collect: bool
 
 
 class TooLong(Exception):
@@ -62,6 +67,17 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
     elif isinstance(value, BrowserContext | Page):
         value.set_default_timeout(ACTION_S * 1000)
     return value
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if ORDER.only_collect:
+        names = [[str(bin_xml_escape(part)) for part in _junit_name(item.nodeid)] for item in session.items]
+        Path(ORDER.folder, "collected.json").write_text(json.dumps(names))
+
+
+def _junit_name(nodeid: str) -> tuple[str, str]:
+    *classes, name = mangle_test_address(nodeid)
+    return ".".join(classes), name
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -135,6 +151,7 @@ def arguments(order: Order) -> list[str]:
             "--self-contained-html",
             f"--css={out / 'report.css'}",
         ),
+        *(("--collect-only", "-q") if order.only_collect else ()),
         order.suite,
     ]
 

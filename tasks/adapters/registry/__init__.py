@@ -7,11 +7,14 @@ program's revision. Everything blocks: call it from a thread.
 from typing import Self
 
 from tasks.adapters.registry.database import check_revision, engine_for, parse
-from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, UnknownSite
+from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, Superseded, UnknownSite
 from tasks.adapters.registry.history import History
 from tasks.adapters.registry.intake import Intake
 from tasks.adapters.registry.leases import Leases
+from tasks.adapters.registry.machines import Machine, Machines, SecondMachine
 from tasks.adapters.registry.messages import Messages
+from tasks.adapters.registry.people import People
+from tasks.adapters.registry.questions import Questions
 from tasks.adapters.registry.records import (
     Accepted,
     Delivery,
@@ -19,13 +22,16 @@ from tasks.adapters.registry.records import (
     ExecutionRecord,
     Lease,
     Message,
+    Question,
     ReleaseRecord,
     Resource,
     RunRecord,
 )
 from tasks.adapters.registry.resources import Resources
+from tasks.adapters.registry.retention import Retention
 from tasks.adapters.registry.runs import Runs
 from tasks.adapters.registry.sites import Sites
+from tasks.adapters.registry.slots import Slots
 from tasks.adapters.registry.steps import Steps
 from tasks.adapters.registry.wakeup import Wakeup
 
@@ -35,19 +41,38 @@ __all__ = [
     "Event",
     "ExecutionRecord",
     "Lease",
+    "Machine",
     "Message",
+    "Question",
     "Registry",
     "ReleaseRecord",
     "Resource",
     "RevisionMismatch",
     "RunEnded",
     "RunRecord",
+    "SecondMachine",
+    "Superseded",
     "UnknownSite",
     "migrate",
 ]
 
 
-class Registry(Intake, Runs, Steps, Sites, Resources, Leases, Messages, History, Wakeup):
+class Registry(
+    Intake,
+    Runs,
+    Steps,
+    Sites,
+    Resources,
+    Leases,
+    Messages,
+    Questions,
+    History,
+    People,
+    Retention,
+    Machines,
+    Slots,
+    Wakeup,
+):
     """The record, by nouns: each base class is one of them."""
 
     @classmethod

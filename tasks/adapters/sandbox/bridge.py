@@ -1,32 +1,37 @@
-"""The one address that a sandbox can reach: a unix socket on the host that leads there."""
+"""The one address that a sandbox can reach: a unix socket on the host that leads there, or to a few named ones."""
 
 import asyncio
 import contextlib
+import ipaddress
 import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 _CONNECTIONS = 128
 _IDLE_S = 60.0
 _DIAL_S = 10.0
 _CHUNK = 1 << 16
+_REFUSALS_KEPT = 20
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108
 
 
-class SiteBridge:
-    """Pipes what comes in on ``path`` to ``dial`` (``address:port``) and to nowhere else, unread.
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Bridge:
+    """Pipes what comes in on ``path`` to where `dialled` leads, unread.
 
     For `Confinement.bridge`. It serves from entering to leaving the context, from a thread of its own. Connections
     beyond a bound are closed at once, silent ones after ``idle_s``.
     """
 
-    def __init__(self, dial: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS) -> None:
-        host, _, port = dial.rpartition(":")
-        self._host, self._port = host.strip("[]"), int(port)
+    def __init__(self, name: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS) -> None:
+        self._bridge_name = name
         self._idle_s, self._most = idle_s, connections
         self._open: dict[asyncio.Task[None], socket.socket] = {}
         self._folder: Path | None = None
@@ -34,15 +39,14 @@ class SiteBridge:
     @property
     def path(self) -> Path:
         if self._folder is None:
-            raise RuntimeError("a SiteBridge has a path only inside its with block")
+            raise RuntimeError("a bridge has a path only inside its with block")
         return self._folder / "bridge.sock"
 
     def __enter__(self) -> Self:
         roomy = len(tempfile.gettempdir()) + 30 < _SOCKET_PATH_BYTES
         self._folder = Path(tempfile.mkdtemp(prefix="tb-", dir=None if roomy else "/tmp"))  # noqa: S108 (mkdtemp, 0700)
         self._loop = asyncio.new_event_loop()
-        name = f"bridge to {self._host}:{self._port}"
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=self._bridge_name, daemon=True)
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(_DIAL_S)
         return self
@@ -96,7 +100,7 @@ class SiteBridge:
             near_in, near_out = await asyncio.open_unix_connection(sock=near)
             ends.append(near_out)
             async with asyncio.timeout(_DIAL_S):
-                far_in, far_out = await asyncio.open_connection(self._host, self._port)
+                far_in, far_out = await self.dialled(near_in, near_out)
             ends.append(far_out)
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(near_in, far_out))
@@ -113,6 +117,10 @@ class SiteBridge:
                 end.transport.abort()
             near.close()
 
+    async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
+        """The far end for a connection that came in. Raises OSError to refuse it."""
+        raise NotImplementedError
+
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while True:
             async with asyncio.timeout(self._idle_s):
@@ -123,3 +131,60 @@ class SiteBridge:
                 with contextlib.suppress(OSError):
                     target.write_eof()
                 return
+
+
+class SiteBridge(Bridge):
+    """Leads to ``dial`` (``address:port``) and to nowhere else."""
+
+    def __init__(self, dial: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS) -> None:
+        super().__init__(f"bridge to {dial}", idle_s, connections)
+        host, _, port = dial.rpartition(":")
+        self._host, self._port = host.strip("[]"), int(port)
+
+    async def dialled(self, *_near: object) -> Streams:
+        return await asyncio.open_connection(self._host, self._port)
+
+
+class Egress(Bridge):
+    """A proxy for CONNECT (RFC 9110, section 9.3.6) to the ``allowed`` names (``host:port``), and to nowhere else.
+
+    A name that leads to this machine or its link is refused, whatever the list says: who answers for a name may be
+    somebody else tomorrow. ``refused`` collects what was asked for and not allowed, for the error's text.
+    """
+
+    def __init__(self, allowed: Collection[str], idle_s: float = _IDLE_S) -> None:
+        super().__init__(f"egress to {', '.join(sorted(allowed))}", idle_s)
+        self._allowed = frozenset(name.lower() for name in allowed)
+        self.refused: list[str] = []
+
+    async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
+        try:
+            head = await near_in.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise ConnectionError("no request for a proxy") from error
+        method, _, rest = head.decode("latin-1").partition(" ")
+        target = rest.partition(" ")[0].lower()
+        if method != "CONNECT" or target not in self._allowed:
+            await self._refuse(near_out, target)
+        host, _, port = target.rpartition(":")
+        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        addresses = [address[0] for *_, address in found if _may_be_dialled(str(address[0]))]
+        if not addresses:
+            await self._refuse(near_out, target)
+        streams = await asyncio.open_connection(str(addresses[0]), int(port))
+        near_out.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        return streams
+
+    async def _refuse(self, near_out: asyncio.StreamWriter, target: str) -> NoReturn:
+        if len(self.refused) < _REFUSALS_KEPT:
+            self.refused.append(target[:200])
+        near_out.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await near_out.drain()
+        near_out.close()
+        raise PermissionError(f"{target} is not allowed")
+
+
+def _may_be_dialled(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast)

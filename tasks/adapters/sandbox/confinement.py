@@ -32,7 +32,8 @@ class Confinement:
 
     ``writable`` folders may lie in ``readonly`` ones. Host paths must not be links, and their parents must not be
     writable by whoever is confined. ``hosts`` are names that mean loopback inside. With ``bridge``, connections to
-    127.0.0.1:``bridge_port`` inside arrive at that unix socket, and nothing else is reachable.
+    127.0.0.1:``bridge_port`` inside arrive at that unix socket, and nothing else is reachable. ``memory`` is what one
+    process may take, in bytes; `cgroup` limits the sum.
     """
 
     command: tuple[str, ...]
@@ -44,6 +45,7 @@ class Confinement:
     bridge_port: int | None = None
     hosts: tuple[str, ...] = ()
     processes: int = 1024
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def plan(confinement: Confinement) -> Plan:
         ),
         command=(
             *("/usr/bin/prlimit", f"--nproc={confinement.processes}", f"--nofile={_OPEN_FILES}"),
+            *((f"--data={confinement.memory}",) if confinement.memory else ()),
             *(f"--fsize={_FILE_BYTES}", "--core=0", "--", *command),
         ),
     )
@@ -182,6 +185,12 @@ def python_runtime() -> dict[str, Path]:
             folders.add(str(prefix))
     outermost = [folder for folder in sorted(folders) if not _is_below(folder, folders) and not _in_usr(folder)]
     return {folder: Path(folder).resolve() for folder in outermost}
+
+
+def base_runtime() -> dict[str, Path]:
+    """`python_runtime` without the virtual environment: for strangers' programs, which bring their own packages."""
+    own = sys.prefix if sys.prefix != sys.base_prefix else None
+    return {inside: host for inside, host in python_runtime().items() if inside != own}
 
 
 def _hops(path: Path) -> Iterator[Path]:

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tasks.adapters.browser import develop, find_browser, photograph, read_report, redrawn, sight_of, thumbnail
+from tasks.adapters.browser import (
+    TourLost,
+    develop,
+    find_browser,
+    photograph,
+    read_report,
+    redrawn,
+    sight_of,
+    thumbnail,
+)
 from tasks.adapters.sandbox import Finished
 from tasks.domain.check import Check, Finding, Outcome
 from tasks.domain.errors import BrowserError
@@ -241,7 +250,19 @@ def test_the_tour_ends_when_its_time_is_up_and_blames_no_page_for_it(screenshots
     with serving({"/": page('<a href="/a">a</a>'), "/a": endless}, slow={"/never.svg": 60}) as served:
         check = photograph(served.site, screenshots, "bwrap", budget_s=6)
     assert found(check, "looked at").detail == "1 pages, 1 links, 1 more not visited, the time was up"
-    assert check.outcome is Outcome.PASSED
+    assert found(check, "time").detail == "1 page not visited when the time was up"
+    assert red(check) == {}
+    assert check.outcome is Outcome.SKIPPED  # what was not looked at has not passed
+
+
+def test_a_site_that_never_answers_for_its_links_does_not_keep_the_tour_past_its_time(screenshots: Path) -> None:
+    links = "".join(f'<a href="/slow{number}">x</a>' for number in range(30))
+    pages = {"/": page(links)}
+    started = time.monotonic()
+    with serving(pages, slow={f"/slow{number}": 4.5 for number in range(30)}) as served:
+        check = photograph(served.site, screenshots, "bwrap", budget_s=8)
+        assert time.monotonic() - started < 20
+    assert "links not followed when the time was up" in found(check, "time").detail
 
 
 def test_a_page_that_is_stuck_spoils_no_other(serve: Serve, screenshots: Path) -> None:
@@ -258,8 +279,62 @@ def test_a_page_that_is_stuck_spoils_no_other(serve: Serve, screenshots: Path) -
 
 
 def test_no_time_at_all_is_no_verdict(serve: Serve, screenshots: Path) -> None:
-    with pytest.raises(BrowserError, match="no page was looked at"):
-        photograph(serve({"/": page("x")}).site, screenshots, "bwrap", budget_s=0)
+    check = photograph(serve({"/": page("x")}).site, screenshots, "bwrap", budget_s=0)
+    assert (check.outcome, check.red_gates) == (Outcome.SKIPPED, ())
+    assert found(check, "time").detail == "1 page not visited when the time was up"
+
+
+def test_a_link_that_is_no_address_is_a_dead_link_and_the_rest_is_seen(serve: Serve, screenshots: Path) -> None:
+    odd = [
+        "http://[#x",
+        "http://",
+        "http://a:99999999/",
+        "https://exa mple/",
+        "http://[::1%25eth0]/",
+        "//[",
+        "http://a]b/",
+    ]
+    links = "".join(f"<a href='{link}'>x</a>" for link in odd)
+    mail = '<a href="mailto:a@b.example">m</a><a href="tel:+1">t</a><a href="#here">h</a><i id="here"></i>'
+    drawn = '<svg><a href="/drawn.html"><text>s</text></a></svg>'
+    served = serve({"/": page(f'{links}{mail}{drawn}<a href="/fine.html">f</a>'), "/fine.html": page("fine")})
+    check = photograph(served.site, screenshots, "bwrap")
+    dead = found(check, "internal links").detail
+    assert "http://[#x (on /): is no address" in dead
+    assert "http://a:99999999/ (on /): is no address" in dead
+    assert "/drawn.html (on /): HTTP 404" in dead
+    assert "mailto" not in dead
+    assert found(check, "looked at").detail.startswith("2 pages")
+    assert "deployment/screenshots/phone-fine.jpg" in check.evidence
+
+
+def test_halves_of_characters_in_what_a_page_says_do_not_spoil_the_report(serve: Serve, screenshots: Path) -> None:
+    smile = "\N{GRINNING FACE}"
+    script = r"""<script>
+      console.error('half \ud83d of one'); console.error('x'.repeat(299) + '\ud83d\ude00' + 'y');
+      document.title = 'x'.repeat(299) + '\ud83d\ude00'; alert('\ude00');
+      document.body.id = '\ud83d'; throw new Error('\ud83d');
+    </script>"""
+    served = serve({"/": page(f"<h1>{smile}</h1>{script}"), "/favicon.ico": SQUARE})
+    check = photograph(served.site, screenshots, "bwrap")
+    assert set(red(check)) == {"script errors", "dialogs"}
+    assert "half ? of one" in red(check)["script errors"]
+    assert found(check, "looked at").detail.startswith("1 pages")
+
+
+def test_an_italian_page_is_seen_as_italians_see_it(serve: Serve, screenshots: Path) -> None:
+    field = '<input type="date" value="2026-02-01" style="font-size:60px">'
+    month = "new Date(0).toLocaleDateString(undefined, {month: 'long'})"
+    spoken = f"<script>console.error(navigator.language + ' ' + {month})</script>"
+    seen = {}
+    for language in ("it", "en-GB", "en-US"):
+        written = page(field + spoken).replace('lang="en"', f'lang="{language}"')
+        check = photograph(serve({"/": written, "/favicon.ico": SQUARE}).site, screenshots, "bwrap")
+        with Image.open(screenshots / "desktop.jpg") as picture:
+            seen[language] = picture.tobytes()
+        assert f"/: {language} {'gennaio' if language == 'it' else 'January'}" in red(check)["script errors"]
+    assert seen["it"] == seen["en-GB"]  # 01/02/2026, and not 02/01/2026
+    assert seen["it"] != seen["en-US"]
 
 
 def test_no_more_than_twenty_pages_are_visited(serve: Serve, screenshots: Path) -> None:
@@ -328,6 +403,19 @@ def test_a_program_that_is_no_browser_is_the_browsers_fault(serve: Serve, screen
         photograph(serve({"/": page("x")}).site, screenshots, "bwrap", Path("/usr/bin/false"))
 
 
+def test_a_browser_that_dies_once_it_has_met_the_site_is_a_red_gate(tmp_path: Path, screenshots: Path) -> None:
+    (screenshots / "desktop-gone.jpg").write_bytes(b"of an earlier release")
+    program = tmp_path / "chromium"
+    program.write_text(f'#!/bin/sh\n(sleep 5; kill -9 $$) &\nexec {find_browser(None)} "$@"\n')
+    program.chmod(0o755)
+    with serving({"/": page("x")}, slow={"/": 20}) as served:
+        check = photograph(served.site, screenshots, "bwrap", program)
+    assert check.outcome is Outcome.FAILED
+    assert check.red_gates == ("browser: Chromium ended in the middle of the tour",)
+    assert check.evidence == ()
+    assert list(screenshots.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("url", "dial", "near", "rule"),
     [
@@ -351,8 +439,11 @@ VIEW = {
     "failed": [], "outside": [], "outside_scripts": 0, "dialogs": [], "picture": "",
 }  # fmt: skip  # a table
 PAGE = {"url": "http://x/", "desktop": VIEW, "phone": VIEW}
-REPORT = {"pages": [PAGE], "links": [], "anchors": [], "unvisited": 0, "browser_lost": False, "out_of_time": False}
-ENDED = Finished(0, "", "", 1.0)
+REPORT = {
+    "pages": [PAGE], "links": [], "anchors": [], "unvisited": 0, "unasked": 0, "browser_lost": False,
+    "out_of_time": False,
+}  # fmt: skip  # a table
+ENDED = Finished(0, "launched\n", "", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -366,34 +457,48 @@ ENDED = Finished(0, "", "", 1.0)
         json.dumps({**REPORT, "pages": [{**PAGE, "desktop": {**VIEW, "picture": "../../etc/passwd"}}]}),
         json.dumps({**REPORT, "pages": [{**PAGE, "desktop": {**VIEW, "status": "200"}}]}),
         json.dumps({**REPORT, "pages": [{**PAGE, "url": "x" * 1001}]}),
+        json.dumps({**REPORT, "pages": [{**PAGE, "url": "http://[#x"}]}),
         "[" * 100_000,
-        " " * (9 << 20),
+        " " * (17 << 20),
     ],
     ids=lambda content: content[:10] + str(len(content)),
 )
 def test_a_report_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "report.json").write_text(content)
-    with pytest.raises(BrowserError):
+    with pytest.raises(TourLost):
         read_report(tmp_path, ENDED)
 
 
 def test_a_link_in_place_of_the_report_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.json").write_text(json.dumps(REPORT))
     (tmp_path / "report.json").symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(BrowserError):
+    with pytest.raises(TourLost):
         read_report(tmp_path, ENDED)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
-    [({"browser_lost": True}, "Chromium ended in the middle"), ({"pages": []}, "no page was looked at")],
+    ("exit_code", "said", "fault", "complaint"),
+    [
+        (1, "launched\n", TourLost, "it ended at the site: KeyError: x"),
+        (0, "launched\n", TourLost, "Chromium ended in the middle"),
+        (None, "launched\n", TourLost, "kept it busy for 90 s"),
+        (1, "", BrowserError, "KeyError: x"),
+        (None, "", BrowserError, "not launched within 90 s"),
+        (0, "forged: launched\n", BrowserError, "KeyError: x"),
+    ],
 )
-def test_a_browser_that_was_lost_is_no_verdict_on_the_site(
-    tmp_path: Path, change: dict[str, object], complaint: str
+def test_only_before_the_browser_has_met_the_site_is_it_the_browsers_fault(
+    tmp_path: Path, exit_code: int | None, said: str, fault: type[Exception], complaint: str
 ) -> None:
-    (tmp_path / "report.json").write_text(json.dumps({**REPORT, **change}))
-    with pytest.raises(BrowserError, match=complaint):
-        read_report(tmp_path, ENDED)
+    (tmp_path / "report.json").write_text(json.dumps({**REPORT, "browser_lost": True}))
+    with pytest.raises(fault, match=complaint):
+        read_report(tmp_path, Finished(exit_code, said, "KeyError: x\n", 90.0))
+
+
+def test_a_dead_link_may_be_called_anything(tmp_path: Path) -> None:
+    link = {"url": "http://[#x", "status": 0, "failure": "is no address", "found_on": "http://x/"}
+    (tmp_path / "report.json").write_text(json.dumps({**REPORT, "links": [link]}))
+    assert read_report(tmp_path, ENDED).links[0].url == "http://[#x"
 
 
 def jpeg(width: int, height: int) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters import disk, packaging, snapshot
-from tasks.adapters.packaging import load_release, package
+from tasks.adapters.packaging import files_below, load_release, package
 from tasks.domain.errors import HostingError, SourceRefused
 from tasks.domain.release import MARKER_PATH, content_digest, headers_for
 from tests.support.full_disk import small_disk
@@ -51,6 +51,17 @@ def test_a_release_holds_the_files_the_marker_and_a_manifest_that_is_not_served(
     assert [entry.path for entry in release.manifest.files] == sorted(SITE)
     assert all(entry.headers == headers_for(entry.path) for entry in release.manifest.files)
     assert load_release(packager.workspace.releases, 1) == release
+
+
+@pytest.mark.parametrize("name", ["README.md", "readme.txt", "README"])
+def test_a_builders_note_stays_in_the_source_and_is_not_published(packager: Packager, name: str) -> None:
+    kept = {**SITE, f"css/{name}": "a file of the site", "readme.html": "a page"}
+    release = packager.package({**kept, name: "how this was built"})
+
+    assert [entry.path for entry in release.manifest.files] == sorted(kept)
+    assert sorted(files_below(Path(release.root))) == sorted([*kept, MARKER_PATH])
+    assert (packager.workspace.source / name).read_text() == "how this was built"
+    assert packager.package(kept) == release  # the note makes no release of its own
 
 
 def test_the_same_content_is_the_same_release(packager: Packager) -> None:

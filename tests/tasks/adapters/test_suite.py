@@ -4,14 +4,17 @@ import json
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
-from tasks.adapters.suite import Counts, read_counts, readable, run_suite, verdict
+from tasks.adapters.browser import find_browser
+from tasks.adapters.suite import Counts, counted, read_cases, read_tests, readable, run_suite, verdict
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import SuiteResult
 from tasks.domain.errors import BrowserError
@@ -198,7 +201,11 @@ def canary() -> Iterator[tuple[int, list[bytes]]]:
                 except OSError:
                     return
                 with connection:
-                    heard.append(b"called")
+                    connection.settimeout(5)
+                    try:
+                        heard.append(connection.recv(100))
+                    except OSError:
+                        heard.append(b"")
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1], heard
@@ -314,6 +321,129 @@ def test_a(): ...
     assert not workspace.results.is_symlink()
 
 
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_the_agent_left_in_place_of_the_results_is_moved_aside(
+    workspace: Workspace, site: Served, kind: str
+) -> None:
+    for path in (workspace.report, workspace.results):
+        if kind == "fifo":
+            os.mkfifo(path)
+        else:
+            (path / "below").mkdir(parents=True)
+    result = run_suite(workspace, site.site, "bwrap", 60)
+    assert workspace.report.read_text().startswith("<!")
+    assert SuiteResult.model_validate_json(workspace.results.read_bytes()) == result
+    aside = [path.name for path in workspace.results.parent.iterdir() if path.is_dir()]
+    assert len(aside) == (2 if kind == "folder" else 0)
+
+
+def test_folders_that_a_suite_nests_past_any_recursion_do_not_stay(workspace: Workspace, site: Served) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("tb-suite-*"))
+    result = ran(
+        workspace,
+        site,
+        "import os\ndef test_a():\n    os.chdir('/out')\n    for _ in range(1500):\n        os.mkdir('x')\n"
+        "        os.chdir('x')",
+    )
+    assert (result.status, result.passed) == ("passed", 1)
+    assert set(Path(tempfile.gettempdir()).glob("tb-suite-*")) <= before
+
+
+def test_without_a_browser_it_is_skipped_and_says_why(workspace: Workspace, site: Served, tmp_path: Path) -> None:
+    workspace.suite.write_text("def test_a(page): ...")
+    result = run_suite(workspace, site.site, "bwrap", 60, tmp_path / "chromium")
+    assert (result.status, result.exit_code) == ("skipped", None)
+    assert "is not a program" in result.reason
+    assert json.loads(workspace.results.read_bytes())["reason"] == result.reason
+    assert "is not a program" in workspace.report.read_text()
+
+
+FORGERY = """
+import os, sys
+def forge():
+    if "--collect-only" in sys.argv or '"only_collect": true' in str(sys.argv):
+        return
+    with open("/out/junit.xml", "w") as file:
+        file.write('<testsuites><testsuite>{cases}</testsuite></testsuites>')
+    os._exit(0)
+forge()
+def test_a(): assert False
+def test_b(): assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("cases", "reason"),
+    [
+        ('<testcase classname="e2e_test" name="test_a"/>', "1 of 2 tests are not in the JUnit file, e2e_test::test_b"),
+        (
+            "".join(f'<testcase classname="e2e_test" name="test_{name}"/>' for name in "abc"),
+            "the JUnit file names 1 tests that the suite does not have, e2e_test::test_c",
+        ),
+    ],
+)
+def test_a_junit_file_that_does_not_name_the_suites_tests_passes_nothing(
+    workspace: Workspace, site: Served, cases: str, reason: str
+) -> None:
+    result = ran(workspace, site, FORGERY.replace("{cases}", cases))
+    assert result.status == "failed"
+    assert reason in result.reason
+
+
+def test_a_report_of_the_suites_own_making_can_ask_a_reader_for_nothing(
+    workspace: Workspace, site: Served, canary: tuple[int, list[bytes]], tmp_path: Path
+) -> None:
+    port, heard = canary
+    there = f"http://127.0.0.1:{port}/"
+    hostile = (
+        f"</iframe>\"'><script>console.log('ran'); new Image().src = '{there}'; fetch('{there}').catch(() => 0);"
+        f"try {{ top.location = '{there}' }} catch {{}} window.open('{there}');"
+        f"setTimeout(() => document.forms[0].submit(), 200); setTimeout(() => location = '{there}', 600);"
+        f"</script><base href='{there}'><form action='{there}'><input name='password' type='password'></form>"
+        f"<img src='{there}x.png'><iframe src='{there}'></iframe><meta http-equiv='refresh' content='1;url={there}'>"
+    )
+    result = ran(
+        workspace,
+        site,
+        f"import os\nopen('/out/report.html', 'w').write({hostile!r})\nos._exit(0)\ndef test_a(): ...",
+    )
+    assert result.status == "failed"
+    assert "</iframe>\"'>" not in workspace.report.read_text()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(None), args=["--no-sandbox"])
+        try:
+            page, said = browser.new_page(), []
+            page.on("console", lambda message: said.append(message.text))
+            page.goto(workspace.report.as_uri())
+            page.wait_for_timeout(3000)  # longer than the last of what it tries
+            assert "ran" in said
+            assert page.url == workspace.report.as_uri()
+            assert "Everything below this line was written by the generated suite" in page.inner_text("body > p")
+            assert len(browser.contexts[0].pages) == 1
+        finally:
+            browser.close()
+    assert [request for request in heard if request] == []  # Chromium may dial ahead of a policy's no, and says nothing
+
+
+def test_the_report_of_an_honest_suite_works_in_its_frame(workspace: Workspace, site: Served) -> None:
+    ran(workspace, site, "def test_a(): ...\ndef test_b(page):\n    page.goto('/')\n    assert False")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(None), args=["--no-sandbox"])
+        try:
+            page, errors = browser.new_page(), []
+            page.on("pageerror", lambda error: errors.append(error))
+            page.goto(workspace.report.as_uri())
+            report = page.frame_locator("iframe")
+            report.locator("td.col-result >> nth=1").wait_for()
+            assert report.locator("img").first.evaluate("image => image.naturalWidth") > 0
+            report.locator("input[data-test-result=passed]").click()
+            report.locator("td.col-result >> nth=1").wait_for(state="detached")
+            assert report.locator("td.col-result").all_inner_texts() == ["Failed"]
+            assert errors == []
+        finally:
+            browser.close()
+
+
 def test_a_stop_from_outside_ends_it(workspace: Workspace, site: Served) -> None:
     workspace.suite.write_text("import time\ndef test_a(): time.sleep(1000)")
     stop = threading.Event()
@@ -347,13 +477,18 @@ def test_without_the_sandbox_it_runs_just_the_same(workspace: Workspace, site: S
     ],
 )
 def test_what_is_no_junit_file_counts_nothing(junit: bytes | None) -> None:
-    assert read_counts(junit) is None
+    assert read_cases(junit) is None
+
+
+@pytest.mark.parametrize("collected", [None, b"", b"{}", b'[["a"]]', b"[[1, 2]]", b"[" * 100_000])
+def test_what_is_no_list_of_tests_is_none(collected: bytes | None) -> None:
+    assert read_tests(collected) is None
 
 
 def test_sums_that_a_junit_file_claims_are_not_believed() -> None:
     case = b"<testcase><error/><failure/></testcase>"
     junit = b'<testsuites><testsuite tests="100" failures="0">' + case + b"</testsuite></testsuites>"
-    assert read_counts(junit) == Counts(errors=1)
+    assert counted(read_cases(junit) or []) == Counts(errors=1)
 
 
 @pytest.mark.parametrize("exit_code", [None, 0, 1, 2, 3, 4, 5, 137])

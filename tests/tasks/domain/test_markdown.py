@@ -1,12 +1,42 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tasks.domain.markdown import cell, fenced, plain, quoted, tamed
+from tests.support.growth import growth
 
-# As permissive as a renderer gets: raw HTML, links, images and tables are all on.
-RENDERER = MarkdownIt("commonmark", {"html": True}).enable("table")
+# As permissive as a renderer gets: raw HTML, links, images, tables and bare addresses are all on.
+RENDERER = MarkdownIt("gfm-like", {"html": True, "linkify": True})
+
+FRAGMENTS = [
+    *(
+        "[",
+        "]",
+        "(",
+        ")",
+        "![",
+        "]:",
+        "](",
+        "\\",
+        "\\\\",
+        "`",
+        "``",
+        "\n",
+        "\n\n",
+        " ",
+        "    ",
+        "\t",
+        ">",
+        "> ",
+        "- ",
+        "1. ",
+    ),
+    *("a", "b", "[ ] ", "[^1]", "http:", "//", "/", "http://evil.example", "HTTPS://evil.example/x", "ftp://e.example"),
+    *("www.", "www.evil.example", "me@evil.example", "mailto:", "@", "<", "<b>", "&", "&#91;", "&#58;", "*", "_", "~"),
+    *("# ", "| ", "|---|", "```", "---", "===", '"x"', "javascript:x", "\u200b", "\u2028", "\r"),
+]
+"""What links, images, references and addresses are made of."""
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -18,6 +48,17 @@ HOSTILE = [
     "<http://evil.example>",
     "| a | b |\n|---|---|\n| <i>1</i> | 2 |",
     "&lt;b&gt;",
+    "- [ref]: http://evil.example\n\n[ref]",
+    "> [ref]: http://evil.example\n\n[ref]",
+    "[a\\]b]: http://evil.example\n\n[a\\]b]",
+    "[a\nb]: http://evil.example\n\n[a b]",
+    "\\\\[x](http://evil.example)",
+    "\\[x\\\\](http://evil.example)",
+    "see http://evil.example/a?b=c",
+    "see http:\\//evil.example and http:\\\\//evil.example, but http://evil.example",
+    "see ///evil.com and http:////evil.com and //evil.com",
+    "(www.evil.com) and WWW.EVIL.COM",
+    "write to me@evil.com or me\\\\@evil.com or mailto:me@evil.com",
 ]
 
 
@@ -41,6 +82,30 @@ def test_agent_markdown_keeps_its_form_and_loses_html_images_and_links(text: str
 @given(st.text())
 def test_no_text_gains_power_by_being_tamed(text: str):
     assert not tags(tamed(text)) & {"raw html", "img", "a"}
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join))
+def test_no_order_of_marks_makes_a_link_an_image_or_html(text: str):
+    for markdown in (tamed(text), plain(text), quoted(text), f"| a |\n|---|\n| {cell(text)} |"):
+        assert not tags(markdown) & {"raw html", "img", "a"}, markdown
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if "http" in text or "www" in text])
+def test_the_renderer_would_have_made_a_link_or_html_of_these(text: str):
+    assert tags(text) & {"raw html", "img", "a"}
+
+
+def test_an_address_reads_as_it_was_written():
+    text = "see http://evil.example, www.evil.example and me@evil.example [1]"
+    for markdown in (tamed(text), plain(text), quoted(text)):
+        assert text in RENDERER.render(markdown)
+
+
+@pytest.mark.parametrize("piece", ["\n", " ", "\\", "[", "[a", "/", "@", "`", "\n- [", "www"])
+def test_time_grows_with_the_text_and_no_faster(piece: str):
+    for form in (tamed, plain, quoted, cell, fenced):
+        assert growth(form, piece) < 50
 
 
 @given(st.text())

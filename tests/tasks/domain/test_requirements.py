@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain.requirements import MAX_ITEMS, as_markdown, parse_requirements
+from tests.support.growth import growth
 
 
 def texts(text: str) -> list[str]:
@@ -43,3 +45,17 @@ def test_any_text_gives_numbered_requirements_and_keeps_the_words(text: str):
     assert [item.id for item in requirements.items] == [f"R{n}" for n in range(1, len(requirements.items) + 1)]
     assert len(requirements.items) <= MAX_ITEMS
     assert all(item.text.strip() and item.acceptance for item in requirements.items)
+
+
+@pytest.mark.parametrize("piece", [" ", "\t", "\u3000", ".", ". ", ",", " ,", ";", " and", "x", "-", "\n", "x\n"])
+def test_time_grows_with_the_request_and_no_faster(piece: str):
+    assert growth(lambda text: parse_requirements(f"A site with a{text}b"), piece) < 50
+
+
+def test_blanks_in_a_request_count_once():
+    assert texts("A site  with  a menu ,   prices \t and   a map") == ["A site", "a menu", "prices", "a map"]
+
+
+@pytest.mark.parametrize("text", ["- ", "3.  ", "*\n-\n7)"])
+def test_a_bullet_without_words_is_no_requirement(text: str):
+    assert texts(text) == []

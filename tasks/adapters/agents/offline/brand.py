@@ -21,12 +21,14 @@ _LINK = (
 _NAME = rf"{_PROPER}(?:[ ](?:{_LINK}[ ]){{0,2}}{_PROPER}){{0,5}}"
 _FIRM = rf"{_PROPER}(?:,[ ]{_PROPER}){{1,3}},?[ ](?:&|and|und|et|y|e)[ ]{_PROPER}(?:[ ]{_PROPER}){{0,2}}"
 _NAME = rf"(?:{_FIRM}|{_NAME})"
+NAME = re.compile(rf" [\"“„«]?{_NAME}")
+"""A name that follows a word."""
 _QUOTED = re.compile(
     r"[\"“„«「『‹‘](?P<name>[^\"“”„«»「」『』‹›‘’<>{}\n]{1,48}?)(?:[\"’](?!\w)|[”“»›」』])|(?<!\w)'(?P<single>[^'\"<>{}\n]{2,48}?)'(?!\w)"
 )
 _LOOSELY_QUOTED = re.compile(r"[\"“„«「『](?P<name>[^\n]{1,60}?)[\"”“»」』](?!\w)")
 _NOT_A_NAME = re.compile(
-    r"(?:button|text|headline|heading|slogan|tagline|motto|claim|says?|saying|reads?|words?|label|message|titled?|quote|"
+    r"(?:button|text|headline|heading|slogan|tagline|motto|claim|says?|saying|reads?|words?|label|message|titled?|quote|reviews?|testimonials?|kundenstimmen|avis|opiniones|reseñas|recensioni|avaliações|recensies|"
     r"schaltfläche|überschrift|leitspruch|spruch|bouton|accroche|devise|eslogan|lema|botón|pulsante|botão|knop|"
     r"キャッチコピー|ボタン|口号|按钮|شعار|زر|שורה|סיסמה|слоган|кнопк\w*)\W*$",
     re.IGNORECASE,
@@ -70,7 +72,7 @@ def find(document: Document, code: str, kinds: list[Hit]) -> Brand:
     text = document.text
     quoted_first = code in {"ja", "zh", "ko", "ru", "uk"}
     sure = (_labelled, _called, _quoted) if quoted_first else (_labelled, _called)
-    for source in (*sure, _apposed, _beside_kind, _opening, _quoted, _for_whom, _rtl, _cjk):
+    for source in (*sure, _apposed, _beside_kind, _opening, _behind_comma, _quoted, _for_whom, _rtl, _cjk):
         for name, start, end in source(_Clues(document, code, kinds)):
             kept = _tidied(name)
             if kept:
@@ -229,6 +231,14 @@ def _opening(clues: _Clues) -> Iterator[tuple[str, int, int]]:
             yield match[1], match.start(1), match.end(1)
 
 
+def _behind_comma(clues: _Clues) -> Iterator[tuple[str, int, int]]:
+    """ "a food truck, Tacos El Güero: ..." """
+    for hit in clues.kinds[:2]:
+        match = re.match(rf",[ ]({_NAME})(?=[:.;,]|$)", clues.document.text[hit.end : hit.end + 70])
+        if match and not _is_section(match[1], clues.code):
+            yield match[1], hit.end + match.start(1), hit.end + match.end(1)
+
+
 def _quoted(clues: _Clues) -> Iterator[tuple[str, int, int]]:
     for match in _QUOTED.finditer(clues.document.text):
         name = match["name"] or match["single"]
@@ -248,6 +258,8 @@ def _for_whom(clues: _Clues) -> Iterator[tuple[str, int, int]]:
     )
     for match in re.finditer(expression, clues.document.text):
         name = match[2]
+        if re.search(r"(?:^|\s)(?:in|at|near|from|en|à|em|te|im|aus|bei)\s+$", match["lower"]):
+            continue  # a place
         if (match["lower"] and not clues.kinds) or _is_kind(name, clues.code) or _is_section(name, clues.code):
             continue
         if re.fullmatch(r"\d+", name) or (clues.code == "de" and " " not in name and match.start() > 200):

@@ -4,13 +4,16 @@ import re
 from dataclasses import dataclass
 
 from . import facts, lexicon, sections
-from .brief import Brief, Section
+from .brief import Brief
+from .outline import FORMS, Section
 from .pages import Site
 
 CANNOT = "cannot"
 MET = "met"
 EXAMPLES = "examples"
 UNREAD = "unread"
+CHANGED = "changed"
+"""The operator decided otherwise after reading the plan."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ def _sections(site: Site, folded: lexicon.Folded) -> list[Claim]:
             kinds = {"gallery", "projects"}
         if hit.concept == "pricing":
             kinds = {"pricing", "menu"}
-        found += [_section_claim(site, section) for section in brief.sections if section.kind in kinds]
+        shown = [_section_claim(site, section) for section in brief.sections if section.kind in kinds]
+        refused = any(hit.concept in change.refused for change in brief.revisions)
+        found += shown or ([Claim(CHANGED, f"the operator left {hit.concept} out of the plan")] if refused else [])
         if hit.concept == "home":
             found.append(Claim(MET, "the front page", "test_home_page_loads"))
     own = [section for section in brief.sections if section.kind == "custom" and section.title]
@@ -103,7 +108,7 @@ def _sections(site: Site, folded: lexicon.Folded) -> list[Claim]:
 def _section_claim(site: Site, section: Section) -> Claim:
     where = next(page.path for page in site.brief.pages if section.key in page.sections)
     name = sections.title(section, site.voice)
-    test = "test_form" if section.kind in sections.FORMS else "test_headings"
+    test = "test_form" if section.kind in FORMS else "test_headings"
     if sections.is_example(section, site.brief):
         return Claim(
             EXAMPLES,
@@ -124,6 +129,8 @@ def _theme(brief: Brief, folded: lexicon.Folded) -> list[Claim]:
                 MET, f"a {theme.scheme} colour scheme; contrast of text is at least 4.5 to 1, computed for every pair"
             )
         )
+    if schemes - {theme.scheme} and any(change.theme.scheme for change in brief.revisions):
+        found.append(Claim(CHANGED, f"the operator chose a {theme.scheme} colour scheme"))
     moods = {hit.concept for hit in lexicon.find_named("themes", "moods", folded)} & set(theme.moods)
     found += [Claim(MET, f"a look for the mood {mood!r}") for mood in moods]
     named = {hit.concept for hit in lexicon.find_named("themes", "colours", folded)}

@@ -38,7 +38,8 @@ _LEAD_ARTICLE = re.compile(
 @dataclass(frozen=True)
 class Block:
     """A label and what stands under it. ``concept`` is a section, a role such as "pages" or "meta", or None where the
-    label is not known. ``lined`` tells items that stood on lines of their own from those of a running list."""
+    label is not known; "parts" is a list of sections under a label that only asks for them. ``lined`` tells
+    items that stood on lines of their own from those of a running list."""
 
     label: str
     concept: str | None
@@ -120,10 +121,12 @@ def concept_of(label: str, code: str) -> str | None:
             return role
     hits = lexicon.outermost(lexicon.find("sections", code, folded))
     best = max(hits, key=lambda hit: (hit.end - hit.start, -hit.start), default=None)
-    if best and ((best.end - best.start) / size >= 0.45 or (best.start == 0 and size <= 40)):
+    told = best and best.end >= len(folded.text) and lexicon.find("kinds", code, folded)
+    if best and (told or (best.end - best.start) / size >= 0.45 or (best.start == 0 and size <= 40)):
         return best.concept
     meta = lexicon.pattern(lexicon.words(code, "meta"))
-    return "meta" if any(hit.start == 0 for hit in folded.hits("meta", meta)) else None
+    announces = not lexicon.find("kinds", code, folded)  # "Website for the inn De Kade: ..." is no instruction
+    return "meta" if announces and any(hit.start == 0 for hit in folded.hits("meta", meta)) else None
 
 
 def read(text: str, code: str) -> Document:
@@ -137,7 +140,11 @@ def read(text: str, code: str) -> Document:
     def close() -> None:
         nonlocal current
         if current is not None:
-            blocks.append(current)
+            parts = [item for item in current.items if _is_section(item, code)]
+            listing = (
+                current.concept is None and len(parts) * 2 > len(current.items) and lexicon.asks(code, current.label)
+            )
+            blocks.append(replace(current, concept="parts") if listing else current)
         current = None
 
     def add(item: str, lined: bool = True) -> None:
@@ -219,10 +226,15 @@ def _after_list(rest: str, concept: str) -> str:
 
 
 def _read_prose(line: str, code: str, blocks: list[Block], prose: list[str]) -> None:
-    for sentence in sentences(line):
+    found = sentences(line)
+    for number, sentence in enumerate(found):
         leading = _LEADING.match(sentence)
         concept = concept_of(leading["label"], code) if leading and len(leading["label"].split()) <= 5 else None
         if leading and concept:
+            if concept == "faq":  # its answers are sentences of their own
+                rest = " ".join([leading["rest"], *found[number + 1 :]])
+                blocks.append(_inline(leading["label"].strip(), concept, rest))
+                return
             blocks.append(_inline(leading["label"].strip(), concept, leading["rest"].rstrip(" .")))
             continue
         prose.append(sentence)

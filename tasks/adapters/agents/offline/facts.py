@@ -26,13 +26,15 @@ _NUMBER = r"\d{1,3}(?:[.,\u2019' \u202f]\d{3})+(?:[.,]\d{2})?|\d{1,6}(?:[.,]\d{1
 _UNIT = r"(?:\s?(?:/|per|pro|par|por|al|je|a|the)\s?[^\W\d]{1,12})?"
 _PRICE = rf"(?:{_CURRENCY}\s?(?:{_NUMBER})|(?:{_NUMBER})\s?{_CURRENCY}|\d{{1,5}}[.,]\d{{2}}(?![\d.,]))"
 PRICED = re.compile(
-    rf"^(?P<name>.*?[^\W\d_].*?)[\s:：–—\-=…·.|]*(?:\b(?:for|für|à|at|zu|a|por|per|pour|voor|за|za|ab|from|von|dès|desde)\s+)?"
-    rf"(?P<price>(?:ab |from |dès |desde |da |od |от |від )?{_PRICE}{_UNIT})[\s,;:–—\-]*(?P<rest>.*)$",
+    rf"^(?P<name>.*?[^\W\d_].*?)[\s:：–—\-=…·.|]*(?:\b(?:for|für|à|at|zu|a|por|per|pour|voor|за|za|von)\s+)?"
+    rf"(?P<price>(?:(?:{lexicon.either('from_price')})\s)?{_PRICE}{_UNIT})[\s,;:–—\-]*(?P<rest>.*)$",
     re.IGNORECASE,
 )
 _PRICED_LAST = re.compile(rf"^(?P<name>.*[^\W\d_)\]”»’'])[\s:：–—\-=…·.|]+(?P<price>{_NUMBER})\s*$")
 _PRICE_FIRST = re.compile(rf"^(?P<price>{_PRICE}{_UNIT})[\s:：–—\-=|]+(?P<name>.*[^\W\d_].*)$", re.IGNORECASE)
-_SOLD = re.compile(rf"^.*\b{lexicon.either('sold')}\s+", re.IGNORECASE)
+_SOLD = re.compile(rf"(?<!\w){lexicon.either('sold')}\s+", re.IGNORECASE)
+_HOLDS = re.compile(rf"(?<!\w){lexicon.either('holds')}\s+", re.IGNORECASE)
+_ANNOUNCED = re.compile(r"[^:：]{2,200}[:：]\s*(?=\D)")
 
 _CLOCK = (
     r"(?:(?:午前|午後|上午|下午|오전|오후)\s?)?\d{1,2}(?:[:.h：]\d{2}|\s?[h時时点시](?:\d{1,2}分?)?)?"
@@ -173,20 +175,53 @@ def is_price_list(block: Block) -> bool:
     return 2 * sum(1 for line in block.items if PRICED.match(line[:300])) > len(block.items)
 
 
-def priced_prose(document: Document) -> tuple[Item, ...]:
+def priced_prose(document: Document, code: str) -> tuple[Item, ...]:
     """What has a price in the sentences themselves."""
     found: list[Item] = []
     for sentence in document.prose:
-        for part in _price_parts(sentence):
-            item = _priced(part, lenient=False)
+        for number, part in enumerate(_price_parts(_without_announcement(sentence))):
+            item = _priced(part if number else _without_lead(part, code), lenient=False)
             if item:
-                name = _SOLD.sub("", item.title)
-                found.append(replace(item, title=name.strip(" ,.(:;–-")))
+                found.append(replace(item, title=item.title.strip(" ,.(:;–-")))
     return _distinct(item for item in found if 1 < len(item.title) <= 60)
 
 
+def _without_announcement(sentence: str) -> str:
+    """The list behind "Site for the inn Da Pina in Bologna:"; "Soup: 4.50" stays whole.
+
+    >>> _without_announcement("Our barber shop: haircut $30, shave $40"), _without_announcement("Soup: 4.50 €")
+    ('haircut $30, shave $40', 'Soup: 4.50 €')
+    """
+    while (match := _ANNOUNCED.match(sentence)) and not re.search(_PRICE, match[0]):
+        first = _price_parts(sentence[match.end() :])[0]
+        if not PRICED.match(first[:300]) and re.search(_PRICE, first):
+            break
+        sentence = sentence[match.end() :]
+    return sentence
+
+
+def _without_lead(part: str, code: str) -> str:
+    """A first entry without the words that only lead to it: "a menu with soup 4 €" is "soup 4 €".
+
+    A dish keeps its own "with": the words before it must speak of a trade, of a part of a site, or to the maker.
+    """
+    folded = lexicon.Folded(part)
+    known = [hit.end for table in ("kinds", "sections") for hit in lexicon.find(table, code, folded)]
+    first = min(known, default=None)
+    asked = lexicon.asks(code, part)
+    for match in _SOLD.finditer(part):
+        if match.start():
+            return _without_lead(part[match.end() :], code)
+    for match in _HOLDS.finditer(part):
+        if match.start() and (asked or (first is not None and first <= match.start())):
+            return part[match.end() :]
+    head, _, rest = part.partition(" ")
+    glued = code == "tr" and re.search(r"[dt][ea]$", head) and any(end >= len(head) - 3 for end in known[:1])
+    return rest if glued and re.search(r"[^\W\d_]{2}", rest) else part
+
+
 def _price_parts(sentence: str) -> list[str]:
-    parts = re.split(r"(?:,(?!\d)|[;()，、،])\s*", sentence)
+    parts = re.split(r"(?:,(?![\d–-])|[;()，、،])\s*", sentence)
     finer: list[str] = []
     for part in parts:
         finer += re.split(r"(?<=[\d€$£])\s+(?:and|und|et|y|e|en|i|ve|и|та)\s+", part)
@@ -219,8 +254,10 @@ def _priced(part: str, lenient: bool) -> Item | None:
         return None
     groups = match.groupdict()
     name = groups["name"].strip(" :–—-=…·.|(")
-    rest = (groups.get("rest") or "").strip(" )(,;–—-.")
+    rest = (groups.get("rest") or "").strip(" )(,;–—-.。")
     title, _, text = split(name)
+    if re.fullmatch(lexicon.either("from_price"), title, re.IGNORECASE):
+        return None
     return Item(title, text=" ".join(filter(None, (text, rest))), mark=groups["price"].strip(" .,"))
 
 

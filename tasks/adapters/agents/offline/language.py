@@ -50,11 +50,8 @@ def detect(text: str) -> Language:
     >>> detect("Eine Website für unsere Bäckerei mit Speisekarte").code, detect("مكتب محاماة").code
     ('de', 'ar')
     """
-    folded = lexicon.Folded(text)
-    for code in lexicon.CODES:
-        names = lexicon.words(code, "names", with_english=False)
-        if next(folded.hits(code, lexicon.pattern(names)), None):
-            return Language(code)
+    if named := asked(lexicon.Folded(text)):
+        return named
     counts = {code: len(re.findall(letters, text)) * _DENSE.get(code, 1.0) for code, letters in _SCRIPTS}
     if counts["ja"]:
         counts["ja"] += counts.pop("zh")
@@ -73,6 +70,15 @@ def detect(text: str) -> Language:
             beginning = lexicon.Folded(text[:2000])
             return Language("uk" if _terms_of("uk", beginning) > _terms_of("ru", beginning) else "ru")
     return Language(script)
+
+
+def asked(folded: lexicon.Folded) -> Language | None:
+    """The language that the text asks for by name."""
+    for code in lexicon.CODES:
+        names = lexicon.words(code, "names", with_english=False)
+        if next(folded.hits(code, lexicon.pattern(names)), None):
+            return Language(code)
+    return None
 
 
 def _latin(text: str) -> Language:

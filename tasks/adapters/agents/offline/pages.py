@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import art, look, palette, sections, stylesheet, voice
-from .brief import Brief, Page, Section
+from . import application, art, look, palette, sections, stylesheet, voice
+from .brief import Brief
 from .look import Look
 from .markup import Element, h
 from .markup import page as written
+from .outline import FORMS, Section
 from .palette import Palette
 from .readme import readme
 from .sections import Hand
+from .sitemap import Page
 from .voice import Voice
 
 GENERATOR = "tmux-builder offline agent (template generator without a language model)"
@@ -68,6 +70,11 @@ def build(brief: Brief) -> Site:
         files[page.file] = written(page.root).encode()
     files["favicon.svg"] = art.favicon(colours, brief.seed, chosen.name).encode()
     files["robots.txt"] = b"User-agent: *\nAllow: /\n"
+    if brief.dynamic:
+        files = {f"{application.PAGES}{path}": content for path, content in files.items()}
+        for name, root in printer.templates().items():
+            files[f"{application.TEMPLATES}{name}.html"] = written(root).encode()
+        files |= application.files(hand, printer.address)
     files["README.md"] = readme(brief, [page.file for page in (*pages, lost)]).encode()
     return Site(brief, speech, chosen, colours, pages, lost, dict(sorted(files.items())))
 
@@ -180,32 +187,45 @@ class _Printer:
     def lost(self) -> SitePage:
         said = self.voice.say
         title = _short(f"{said('not_found')} – {self.brief.brand.name}")
-        content = h(
-            "section",
-            {"class": "lost"},
-            h(
-                "div",
-                {"class": "wrap"},
-                h("h1", None, said("not_found")),
-                h("p", None, said("not_found_text")),
-                h("a", {"class": "button", "href": "/"}, said("home_link")),
-            ),
-        )
+        content = self.notice(said("not_found"), h("p", None, said("not_found_text")))
         return SitePage("/404.html", "404.html", title, self.document(title, "/404.html", [content]))
+
+    def templates(self) -> dict[str, Element]:
+        """Pages that the server fills: what a form took, and why it took nothing."""
+        said = self.voice.say
+        found = {}
+        for kind in application.forms(self.brief):
+            entry = h("dl", {"class": "receipt", "data-entry": kind})
+            note = h("p", None, said("public_note" if kind in application.PUBLIC else "private_note"))
+            button = h("button", {"class": "button button--quiet", "type": "submit"}, said("withdraw"))
+            withdrawal = h("form", {"class": "withdrawal", "method": "post"}, button)
+            content = self.notice(said("received"), note, entry, withdrawal)
+            found[f"receipt-{kind}"] = self.document(self.titled(said("received")), "", [content])
+        content = self.notice(said("not_stored"), h("p", {"role": "alert", "data-trouble": "words"}))
+        found["trouble"] = self.document(self.titled(said("not_stored")), "", [content])
+        return found
+
+    def titled(self, words: str) -> str:
+        return _short(f"{words.rstrip('.。।')} – {self.brief.brand.name}")
+
+    def notice(self, heading: str, *content: Element) -> Element:
+        link = h("a", {"class": "button", "href": "/"}, self.voice.say("home_link"))
+        return h("section", {"class": "lost"}, h("div", {"class": "wrap"}, h("h1", None, heading), *content, link))
 
     def document(self, title: str, path: str, content: "Sequence[Element | None]") -> Element:
         brief, language = self.brief, self.brief.language
         description = _short(
             brief.summary or brief.slogan or self.about_line() or f"{brief.brand.name}: {self.headline()}", 180
         )
-        index = None if path != "/404.html" else h("meta", {"name": "robots", "content": "noindex"})
+        listed = any(plan.path == path for plan in brief.pages)
+        index = None if listed else h("meta", {"name": "robots", "content": "noindex"})
         head = h(
             "head",
             None,
             h("meta", {"charset": "utf-8"}),
             h("title", None, title),
             h("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-            h("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}),
+            h("meta", {"http-equiv": "Content-Security-Policy", "content": policy(brief)}),
             h("meta", {"name": "description", "content": description}),
             h("meta", {"name": "theme-color", "content": self.colours.ground.hex}),
             h("meta", {"name": "color-scheme", "content": "dark" if self.colours.dark else "light"}),
@@ -335,7 +355,7 @@ class _Printer:
             )
             label = own if call.kind == "booking" and 0 < len(own) <= 24 else self.voice.say(words)
             links.append(h("a", {"class": "button", "href": self.address(call.key)}, label))
-        other = next((s for s in self.brief.sections if s.kind not in {"about", "custom", *sections.FORMS}), None)
+        other = next((s for s in self.brief.sections if s.kind not in {"about", "custom", *FORMS}), None)
         if other:
             quiet = "button button--quiet" if links else "button"
             links.append(h("a", {"class": quiet, "href": self.address(other.key)}, sections.title(other, self.voice)))
@@ -484,10 +504,13 @@ class _Printer:
         )
 
 
-POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-    "connect-src 'self'; manifest-src 'self'"
-)
+def policy(brief: Brief) -> str:
+    """https://www.w3.org/TR/CSP3/"""
+    posts = "'self'" if brief.dynamic else "'none'"
+    return (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; "
+        f"form-action {posts}; connect-src 'self'; manifest-src 'self'"
+    )
 
 
 def _short(text: str, limit: int = 90) -> str:

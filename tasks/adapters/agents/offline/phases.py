@@ -1,17 +1,18 @@
-"""What is done in each phase. Every function takes the workspace and yields one line for each thing it did."""
+"""What is done in each phase. Every function takes workspace and prompt, and yields a line for each thing it did."""
 
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import coverage, pages
+from . import coverage, pages, wish
 from .brief import understand
 from .coverage import Requirement
 from .pages import Site
 from .plan import plan
 from .suite import suite
 from .verification import outcome, verification
+from .wish import Wish
 
 _LIMIT_BYTES = 4 * 2**20
 
@@ -20,16 +21,24 @@ class PhaseFailed(Exception):
     """A phase that cannot be done. The message says what was expected, what was found, and the next move."""
 
 
-def planning(workspace: Path) -> Iterator[str]:
-    site, requirements = _site(workspace)
+def planning(workspace: Path, prompt: str) -> Iterator[str]:
+    known, requirements = _wish(workspace)
+    wanted = known.after(prompt, planning=True)
+    site = _site(wanted)
     yield _understood(site)
+    for change in site.brief.revisions:
+        yield f"Changed on request: {'; '.join(change.effects()) or 'nothing, for nothing was understood'}"
+    yield _wrote(workspace, wish.FILE, wish.kept(wanted))
     if (workspace / "docs" / "PROJECT_GUIDELINES.md").is_file():
         yield "Found docs/PROJECT_GUIDELINES.md; a template generator cannot follow prose, its templates are made to"
     yield _wrote(workspace, "output/plan.md", plan(site, requirements).encode())
 
 
-def coding(workspace: Path) -> Iterator[str]:
-    site, _ = _site(workspace)
+def coding(workspace: Path, prompt: str) -> Iterator[str]:
+    known, _ = _wish(workspace)
+    wanted = known.after(prompt, planning=False)
+    site = _site(wanted)
+    yield _wrote(workspace, wish.FILE, wish.kept(wanted))
     yield _understood(site)
     source = workspace / "source"
     source.mkdir(exist_ok=True)
@@ -42,14 +51,15 @@ def coding(workspace: Path) -> Iterator[str]:
         yield _wrote(workspace, f"source/{path}", content)
 
 
-def test_generation(workspace: Path) -> Iterator[str]:
-    site, _ = _site(workspace)
+def generate_tests(workspace: Path, _: str) -> Iterator[str]:
+    site = _site(_wish(workspace)[0])
     yield _wrote(workspace, "deployment/tests/e2e_test.py", suite(site).encode())
     yield f"The suite looks at {len(site.pages)} pages of this site, and at its forms, pictures and links"
 
 
-def verify(workspace: Path) -> Iterator[str]:
-    site, requirements = _site(workspace)
+def verify(workspace: Path, _: str) -> Iterator[str]:
+    known, requirements = _wish(workspace)
+    site = _site(known)
     result = outcome(_json(workspace / "deployment" / "tests" / "results.json"))
     yield (
         f"Read deployment/tests/results.json: {result.status}"
@@ -59,16 +69,20 @@ def verify(workspace: Path) -> Iterator[str]:
     yield _wrote(workspace, "output/verification.md", verification(site, requirements, result).encode())
 
 
-PHASES: dict[str, Callable[[Path], Iterator[str]]] = {
+PHASES: dict[str, Callable[[Path, str], Iterator[str]]] = {
     "planning": planning,
     "coding": coding,
-    "test_generation": test_generation,
+    "test_generation": generate_tests,
     "verification": verify,
 }
 
 
-def _site(workspace: Path) -> tuple[Site, tuple[Requirement, ...]]:
-    """The site that follows from ``requirements.json``; nothing is remembered from one phase to the next."""
+def _site(wanted: Wish) -> Site:
+    return pages.build(understand(wanted.text, wanted.dynamic, wanted.changes))
+
+
+def _wish(workspace: Path) -> tuple[Wish, tuple[Requirement, ...]]:
+    """``requirements.json`` with what earlier phases kept of the operator's changes and the type of the site."""
     document = _json(workspace / "requirements.json")
     if document is None:
         raise PhaseFailed(
@@ -79,7 +93,7 @@ def _site(workspace: Path) -> tuple[Site, tuple[Requirement, ...]]:
         text, requirements = coverage.read(document)
     except ValueError as error:
         raise PhaseFailed(f"{error}; run gather_requirements again") from None
-    return pages.build(understand(text)), requirements
+    return wish.recall(workspace, text, _json(workspace / wish.FILE)), requirements
 
 
 def _json(path: Path) -> object:

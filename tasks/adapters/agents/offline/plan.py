@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from . import coverage, lexicon, sections
 from .coverage import Requirement
 from .markdown import plain, table
+from .outline import FORMS
 from .pages import Site
 
 NATURE = (
@@ -38,6 +39,7 @@ _SIGNS = {
     coverage.EXAMPLES: "will be met with examples",
     coverage.CANNOT: "cannot be met",
     coverage.UNREAD: "not understood",
+    coverage.CHANGED: "changed on request",
 }
 
 
@@ -59,6 +61,7 @@ def plan(site: Site, requirements: Sequence[Requirement]) -> str:
             [
                 ("Name", f"{plain(brief.brand.name)} ({stated})"),
                 ("Kind of site", brief.kind),
+                ("Type", "dynamic: pages and a server of its own" if brief.dynamic else "static: files"),
                 (
                     "Language",
                     f"{language}, {_WAYS[brief.language.direction]}{sure}",
@@ -74,6 +77,7 @@ def plan(site: Site, requirements: Sequence[Requirement]) -> str:
             ],
         ),
         "",
+        *_changed(site),
         "## Pages and sections",
         "",
         *table(("page", "section", "content"), _pages(site)),
@@ -82,9 +86,12 @@ def plan(site: Site, requirements: Sequence[Requirement]) -> str:
         "other servers, and no cookies are set.",
         "",
     ]
-    if any(section.kind in sections.FORMS for section in brief.sections):
+    if any(section.kind in FORMS for section in brief.sections):
         how = (
-            f"they compose an e-mail to {plain(brief.email)}, which the visitor sends"
+            "they are sent to the site's own server, which keeps them in SQLite; guestbook entries are shown to "
+            "everybody, all others to their sender only"
+            if brief.dynamic
+            else f"they compose an e-mail to {plain(brief.email)}, which the visitor sends"
             if brief.email
             else "they check what is typed and compose a message to copy; a static site cannot send it, and says so"
         )
@@ -100,6 +107,19 @@ def plan(site: Site, requirements: Sequence[Requirement]) -> str:
         lines += [f"- {lexicon.table('beyond')[concept]['says']}" for concept in brief.beyond]
         lines += [""]
     return "\n".join(lines)
+
+
+def _changed(site: Site) -> list[str]:
+    """What the operator asked for after reading an earlier plan, and what was made of it."""
+    rows: list[tuple[str, ...]] = []
+    for change in site.brief.revisions:
+        done = [plain(effect) for effect in change.effects()]
+        unread = [f"not understood: {plain(clause)}" for clause in change.unread]
+        rows.append((plain(change.words), "; ".join((*done, *unread)) or "nothing in it was understood"))
+    if not rows:
+        return []
+    done = [told for _, told in rows]
+    return ["## Changes", "", f"Changed on request: {'; '.join(done)}.", "", *table(("asked", "done"), rows), ""]
 
 
 def _pages(site: Site) -> list[tuple[str, ...]]:

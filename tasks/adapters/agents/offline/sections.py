@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .brief import Brief, Section
+from .brief import Brief
 from .facts import Item
 from .look import Look
 from .markup import Element, h
+from .outline import FORMS, Section
 from .voice import Voice
 
 WORKS = 6
@@ -60,8 +61,9 @@ def is_example(section: Section, brief: Brief) -> bool:
     return not section.items and not section.text and section.kind not in _SELF_SUFFICIENT
 
 
-_SELF_SUFFICIENT = {"contact", "booking", "newsletter", "faq", "testimonials"}
-FORMS = ("contact", "booking", "newsletter")
+_SELF_SUFFICIENT = {*FORMS, "faq", "testimonials"}
+ACTIONS = {"contact": "/messages", "booking": "/bookings", "newsletter": "/subscriptions", "guestbook": "/guestbook"}
+"""Where a site with a server of its own takes each form."""
 
 
 def body(section: Section, hand: Hand, level: int) -> Body:
@@ -91,6 +93,8 @@ def body(section: Section, hand: Hand, level: int) -> Body:
             return _faq(section, hand, level)
         case "contact" | "booking" | "newsletter":
             return _reach(section, hand)
+        case "guestbook":
+            return _guestbook(section, hand)
         case "custom":
             return _custom(section, hand, level)
     return _cards(section, hand, level)
@@ -355,7 +359,9 @@ def _faq(section: Section, hand: Hand, level: int) -> Body:
     voice = hand.voice
     brief = hand.brief
     reachable = brief.email or brief.phone or brief.has("contact") or brief.has("booking")
-    known = (1, 2, 3) if reachable else (2, 3)
+    known = tuple(
+        number for number, true in ((1, reachable), (2, not brief.dynamic), (3, True)) if true
+    )  # the second answer says that nothing is collected
     items = section.items or tuple(Item(voice.say(f"q{n}"), text=voice.say(f"a{n}")) for n in known)
     pairs = [
         h("div", None, _heading(level, item.title), h("p", None, item.text or voice.say("to_follow"))) for item in items
@@ -379,7 +385,9 @@ def fields(kind: str, hand: Hand) -> tuple[Field, ...]:
     voice = hand.voice
     name = Field("name", voice.say("name"), "text", True, "Robin Example", "name")
     email = Field("email", voice.say("email"), "email", True, "robin@example.org", "email")
-    message = Field("message", voice.say("message"), "textarea", kind == "contact", "A short message\nin two lines")
+    message = Field(
+        "message", voice.say("message"), "textarea", kind in {"contact", "guestbook"}, "A short message\nin two lines"
+    )
     date = Field("date", voice.say("date"), "date", True, "2031-05-14")
     people = Field("people", voice.say("people"), "number", True, "2")
     phone = Field("phone", voice.say("phone"), "tel", False, "+1 555 0100", "tel")
@@ -387,6 +395,8 @@ def fields(kind: str, hand: Hand) -> tuple[Field, ...]:
         return (email,)
     if kind == "contact":
         return name, email, message
+    if kind == "guestbook":
+        return name, message
     match hand.brief.kind:
         case "restaurant" | "cafe" | "bakery" | "tea" | "hotel":
             return name, email, date, people, message
@@ -425,7 +435,7 @@ def _field(form: str, field: Field, hand: Hand) -> Element:
 
 
 def form(kind: str, hand: Hand, label: str) -> Element:
-    """A form that composes a message. It says itself what becomes of it."""
+    """A form that is sent to the site's server, or that composes a message. It says itself what becomes of it."""
     brief, voice = hand.brief, hand.voice
     asked = fields(kind, hand)
     named = any(field.name == "name" for field in asked)
@@ -433,17 +443,32 @@ def form(kind: str, hand: Hand, label: str) -> Element:
     rows = [short[at : at + 2] for at in range(0, len(short), 2)]
     controls = [h("div", {"class": "form__row"}, [_field(kind, field, hand) for field in row]) for row in rows]
     controls += [_field(kind, field, hand) for field in asked if field.kind == "textarea"]
+    checked: dict[str, str | bool | None] = {
+        "class": "form",
+        "id": f"{kind}-form",
+        "aria-label": label,
+        "data-check": True,
+        "data-required": voice.say("err_required"),
+        "data-email": voice.say("err_email"),
+    }
+    status = h("div", {"class": "status", "role": "status", "aria-live": "polite", "data-status": True})
+    if brief.dynamic:
+        words = voice.say("subscribe" if kind == "newsletter" else "deliver")
+        return h(
+            "form",
+            {**checked, "method": "post", "action": ACTIONS[kind]},
+            controls,
+            h("div", None, h("button", {"class": "button", "type": "submit"}, words)),
+            h("p", {"class": "note"}, voice.say("public_note" if kind == "guestbook" else "private_note")),
+            status,
+        )
     return h(
         "form",
         {
-            "class": "form",
-            "id": f"{kind}-form",
-            "aria-label": label,
+            **checked,
             "data-compose": True,
             "data-thanks": voice.say("thanks") if named else voice.say("thanks_plain"),
             "data-ready": voice.say("ready_mail" if brief.email else "ready_copy"),
-            "data-required": voice.say("err_required"),
-            "data-email": voice.say("err_email"),
             "data-mail": brief.email or None,
             "data-subject": f"{brief.brand.name}: {label}",
             "data-open": voice.say("open_mail"),
@@ -466,7 +491,7 @@ def form(kind: str, hand: Hand, label: str) -> Element:
             {"class": "note"},
             voice.say("mail_note", email=brief.email) if brief.email else voice.say("static_note"),
         ),
-        h("div", {"class": "status", "role": "status", "aria-live": "polite", "data-status": True}),
+        status,
     )
 
 
@@ -494,10 +519,23 @@ def telephone(number: str) -> str:
     return f"tel:{'+' if number.lstrip().startswith('+') else ''}{digits}"
 
 
+def has_form(section: Section, brief: Brief) -> bool:
+    """Not where the booking form stands in for that of the contact section."""
+    reachable = brief.email or brief.phone or brief.address
+    spared = section.kind == "contact" and reachable and brief.has("booking") and not brief.contact_form
+    return section.kind in FORMS and not spared
+
+
+def _guestbook(section: Section, hand: Hand) -> Body:
+    """What visitors wrote, put in by the server, and the form to write more."""
+    entries = h("ul", {"class": "posts", "data-entries": section.kind})
+    return Body((entries, form(section.kind, hand, title(section, hand.voice))))
+
+
 def _reach(section: Section, hand: Hand) -> Body:
     lead = hand.voice.say("newsletter_lead" if section.kind == "newsletter" else "contact_lead")
     sides = details(hand) if section.kind == "contact" else None
-    if sides and hand.brief.has("booking") and not hand.brief.contact_form:
+    if sides and not has_form(section, hand.brief):
         return Body((sides,), lead=lead)  # the booking form is there already
     written = form(section.kind, hand, title(section, hand.voice))
     name = "reach reach--both" if sides else "reach reach--form"

@@ -78,22 +78,25 @@ class Session:
         self.tell("Stop")
 
     def execute(self) -> None:
-        phase = self.phase()
+        prompt = self.prompt()
+        phase = self.phase(prompt)
         self.say(f"● Phase {phase}")
-        for line in PHASES[phase](self.workspace):
+        for line in PHASES[phase](self.workspace, prompt):
             self.say(f"● {line}")
         self.signal(phase)
 
-    def phase(self) -> str:
-        """What the prompt asks for: the phase in its last signal. Quoted words of a requester come before that."""
+    def prompt(self) -> str:
         path = self.workspace / "prompts" / "current.txt"
         try:
             with path.open("rb") as file:
-                prompt = file.read(_PROMPT_LIMIT).decode("utf-8", "replace")
+                return file.read(_PROMPT_LIMIT).decode("utf-8", "replace")
         except OSError as error:
             raise PhaseFailed(
                 f"prompts/current.txt: expected the prompt, found {error.strerror}; write it and ask again"
             ) from None
+
+    def phase(self, prompt: str) -> str:
+        """What the prompt asks for: the phase in its last signal. Quoted words of a requester come before that."""
         asked = _SIGNAL.findall(prompt)
         if not asked or asked[-1] not in PHASES:
             found = f"{asked[-1]!r}" if asked else "no PHASE_COMPLETE"

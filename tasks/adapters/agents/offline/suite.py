@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import sections
+from . import application, sections
 from .markup import Element, visible
 from .pages import Site, SitePage
 from .sections import Hand
@@ -77,10 +77,15 @@ def _forms(site: Site) -> list[dict[str, Any]]:
             kind = (form.get("id") or "").removesuffix("-form")
             asked = sections.fields(kind, hand)
             name = next((field.sample for field in asked if field.name == "name"), "")
+            action = form.get("action") or ""
             thanks = form.get("data-thanks") or ""
             found.append(
                 {
                     "page": page.path,
+                    "kind": kind,
+                    "action": action,
+                    "public": kind in application.PUBLIC,
+                    "received": site.voice.say("received"),
                     "id": f"{kind}-form",
                     "fields": [[field.name, field.label, field.kind, field.required, field.sample] for field in asked],
                     "complaint": form.get("data-required") or "",

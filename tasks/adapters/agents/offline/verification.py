@@ -45,7 +45,11 @@ def verification(site: Site, requirements: Sequence[Requirement], result: Outcom
     open_points: list[str] = []
     for requirement in requirements:
         found = coverage.claims(site, requirement)
-        shown = [_evidence(claim, result) for claim in found if claim.verdict in {coverage.MET, coverage.EXAMPLES}]
+        shown = [
+            _evidence(claim, result)
+            for claim in found
+            if claim.verdict in {coverage.MET, coverage.EXAMPLES, coverage.CHANGED}
+        ]
         missing = [_missing(claim, result) for claim in found]
         missing = [text for text in missing if text]
         rows.append(

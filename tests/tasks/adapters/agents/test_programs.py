@@ -4,15 +4,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tasks.adapters.agents import processes
 from tasks.adapters.agents.programs import RUNTIME, WORKSPACE, agent_for, confined, offline_agent
 from tasks.adapters.agents.session import TerminalAgent
-from tasks.adapters.sandbox import Mode, argv, python_runtime
+from tasks.adapters.sandbox import Mode, argv, confinement, python_runtime
 from tasks.domain.agent import Phase
-from tasks.domain.errors import AgentCrashed
+from tasks.domain.errors import AgentCrashed, SandboxUnavailable
 from tasks.domain.request import AgentKind
 from tests.support.terminal import EXECUTION, SCRIPT, Stage, eventually
 
@@ -113,3 +114,17 @@ def test_making_an_agent_starts_nothing(stage: Stage, kind: AgentKind) -> None:
     agent_for(kind, stage.runtime(), stage.workspace(), "bwrap")
     assert stage.processes() == []
     assert not (stage.home / "run").exists()
+
+
+@pytest.mark.parametrize("kind", AgentKind)
+def test_where_bubblewrap_is_missing_an_agent_can_be_ended_and_only_its_start_says_so(
+    stage: Stage, kind: AgentKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confinement, "PATH", str(tmp_path))  # a machine without bubblewrap
+    agent = agent_for(kind, stage.runtime(), stage.workspace(), "bwrap")
+    agent.stop()
+    assert agent.screen() == []
+    with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
+        agent.start()
+    agent.stop()
+    assert stage.processes() == []

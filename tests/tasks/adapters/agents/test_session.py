@@ -18,6 +18,7 @@ from tasks.adapters.tmux import living_executions
 from tasks.domain.agent import Phase
 from tasks.domain.errors import AgentCrashed, AgentNotReady, AgentSilent, AskCancelled, OutputsMissing, WrongPhase
 from tests.support.terminal import EXECUTION, Stage, eventually
+from tests.tasks.adapters.test_trees import nested
 
 PROMPT = 'Write the plan.\nSignal completion: Write "PHASE_COMPLETE: planning" to output/status.txt\n'
 
@@ -450,3 +451,40 @@ def test_the_runtime_folder_is_ours_alone(stage: Stage) -> None:
     stage.agent("obeys").start()
     assert stage.runtime().root.stat().st_mode & 0o777 == 0o700
     assert (stage.home / "run").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_run_that_ends_leaves_the_agent_that_another_run_has_adopted(stage: Stage) -> None:
+    stage.agent("obeys", owner="first").start()
+    assert stage.runtime().owner() == "first"
+    adopting = stage.agent("obeys", owner="second")
+    adopting.start()
+    assert stage.runtime().owner() == "second"
+    stage.agent("obeys").stop(unless_anothers="first")
+    assert living_executions(stage.home) == [EXECUTION]
+    ask(stage, adopting)
+    stage.agent("obeys").stop(unless_anothers="second")
+    assert living_executions(stage.home) == []
+    assert stage.runtime().owner() is None
+
+
+def test_the_owner_is_on_record_before_the_agent_runs_and_outlives_the_process_that_named_it(stage: Stage) -> None:
+    agent = stage.agent("ends_at_once", owner="first")
+    with pytest.raises(AgentCrashed):
+        agent.start()
+    assert stage.runtime().owner() == "first"
+
+
+def test_an_agent_of_no_run_is_ended_by_whoever_cleans_up(stage: Stage) -> None:
+    stage.agent("obeys").start()
+    assert stage.runtime().owner() is None
+    stage.agent("obeys").stop(unless_anothers="first")
+    assert stage.processes() == []
+
+
+def test_what_an_agent_nested_in_its_events_folder_does_not_keep_the_next_one_from_starting(stage: Stage) -> None:
+    stage.agent("obeys").start()
+    stage.agents[-1].stop()
+    nested(stage.runtime().events_folder, 1500)
+    agent = stage.agent("obeys")
+    agent.start()
+    ask(stage, agent)

@@ -1,45 +1,65 @@
 """What every host promises, whatever it is made of. A host joins by one more case in `hosted`."""
 
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tasks.adapters.hosts.fencing import StaleWriter
 from tasks.adapters.hosts.local import LocalHost
+from tasks.adapters.hosts.local_app import LocalAppHost
 from tasks.adapters.http import fetch, health_check
 from tasks.domain.errors import HostingError
 from tasks.domain.hosting import Host, Site
 from tasks.domain.release import Release
+from tests.support.apps import KeeperProcess, keeper, site_server
 from tests.support.releases import Packager
-from tests.support.site_server import SiteServer, site_server
+from tests.support.site_server import SiteServer
 
-__all__ = ["site_server"]
+__all__ = ["keeper", "site_server"]
 
 KEEP = 3
+
+PROGRAM = {
+    "app.py": "import http.server, os\n"
+    "http.server.test(http.server.SimpleHTTPRequestHandler, http.server.ThreadingHTTPServer, 'HTTP/1.0',"
+    " int(os.environ['PORT']), '127.0.0.1')\n",
+    "requirements.txt": "",
+}
 
 
 @dataclass
 class Hosted:
-    """A host of one site, another handle on the same site, and a way to look as a visitor does."""
+    """A host of one site, another handle on the same site, and a way to look as a visitor does.
+
+    ``always`` are files that each release holds for the host's sake.
+    """
 
     open: Callable[[], Host]
     packager: Packager
+    always: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.host = self.open()
+        self.files = 3 + len(self.always)
 
     def release(self, text: str, **more: str) -> Release:
-        return self.packager.package({"index.html": text, "site.css": "p {}", **more})
+        return self.packager.package({"index.html": text, "site.css": "p {}", **self.always, **more})
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "local app"])
 def hosted(request: pytest.FixtureRequest, tmp_path: Path, site_server: SiteServer) -> Iterator[Hosted]:
     name = f"tmux-{secrets.token_hex(4)}-{secrets.token_hex(4)}"
     match request.param:
         case "local":
             made = Hosted(lambda: LocalHost(site_server.home, name, site_server.port, KEEP), Packager(tmp_path))
+        case "local app":
+            running: KeeperProcess = request.getfixturevalue("keeper")
+            made = Hosted(
+                lambda: LocalAppHost(running.home, name, site_server.port, KEEP, "bwrap"), Packager(tmp_path), PROGRAM
+            )
         case unknown:
             raise AssertionError(f"no host is called {unknown}")
     yield made
@@ -54,7 +74,7 @@ def test_a_published_release_is_served_and_healthy(hosted: Hosted) -> None:
     release = hosted.release("one")
 
     site = hosted.host.publish(release)
-    assert (site.release_id, site.uploaded) == (release.release_id, 3)
+    assert (site.release_id, site.uploaded) == (release.release_id, hosted.files)
     assert seen(site) == b"one"
     assert health_check(site, 10).red_gates == ()
     assert (hosted.host.live(), hosted.host.releases()) == (release.release_id, [release.release_id])
@@ -65,8 +85,8 @@ def test_publishing_the_same_release_again_uploads_nothing(hosted: Hosted) -> No
     first = hosted.host.publish(release)
 
     again = hosted.open().publish(release)
-    assert (again.uploaded, again.kept) == (0, 3)
-    assert again.model_copy(update={"uploaded": 3, "kept": 0}) == first
+    assert (again.uploaded, again.kept) == (0, hosted.files)
+    assert again.model_copy(update={"uploaded": hosted.files, "kept": 0}) == first
     assert seen(again) == b"one"
 
 
@@ -150,7 +170,7 @@ def test_a_site_can_be_published_again_after_its_teardown(hosted: Hosted) -> Non
     hosted.host.teardown()
 
     site = hosted.host.publish(release)
-    assert (site.uploaded, seen(site)) == (3, b"one")
+    assert (site.uploaded, seen(site)) == (hosted.files, b"one")
 
 
 def test_a_release_whose_files_changed_after_packaging_is_not_published(hosted: Hosted) -> None:
@@ -162,3 +182,33 @@ def test_a_release_whose_files_changed_after_packaging_is_not_published(hosted: 
     with pytest.raises(HostingError, match=r"site\.css of .* is not what its manifest says"):
         hosted.host.publish(changed)
     assert (hosted.host.live(), hosted.host.releases()) == (good.release_id, [good.release_id])
+
+
+def test_a_writer_whose_lease_is_over_is_refused_and_changes_nothing(hosted: Hosted) -> None:
+    one, two, late = hosted.release("one"), hosted.release("two"), hosted.release("late")
+    hosted.host.publish(one, 3)
+    hosted.host.publish(two, 7)
+
+    for attempt in (
+        lambda: hosted.host.publish(late, 6),
+        lambda: hosted.host.activate(one.release_id, 6),
+        lambda: hosted.host.publish(late),
+    ):
+        with pytest.raises(StaleWriter, match=r"newer run \(number 7; this one has [06]\)") as caught:
+            attempt()
+        assert not caught.value.transient
+        assert hosted.host.live() == two.release_id
+        assert hosted.host.releases() == [two.release_id, one.release_id]
+
+    assert seen(hosted.open().activate(one.release_id, 7)) == b"one"
+    assert seen(hosted.host.publish(late, 8)) == b"late"
+
+
+def test_a_writer_that_slept_through_a_teardown_does_not_bring_the_site_back(hosted: Hosted) -> None:
+    release = hosted.release("one")
+    hosted.host.publish(release, 4)
+    hosted.host.teardown(5)
+
+    with pytest.raises(StaleWriter, match="nothing was written"):
+        hosted.host.publish(release, 4)
+    assert (hosted.host.live(), hosted.host.releases()) == (None, [])

@@ -164,6 +164,18 @@ def asks(code: str, sentence: str) -> bool:
     return bool(begins or pattern(words(code, "ask")).search(folded))
 
 
+def negated(text: str, hit: Hit, code: str) -> bool:
+    """Whether "no", "without" or the like stands within the two words before, or behind it in Japanese and Turkish."""
+    before = re.split(r"[.!?;,\n]", text[max(0, hit.start - 28) : hit.start])[-1].split()[-3:]
+    no = set(words(code, "no"))
+    if code in {"ja", "ko", "tr", "zh"}:
+        after = text[hit.end : hit.end + 8]
+        return any(word in after for word in words(code, "no", with_english=False)) or any(
+            word in "".join(before) for word in no if len(word) > 1 and code == "zh"
+        )
+    return any(word.casefold().strip("(\"'") in no for word in before)
+
+
 def outermost(hits: Iterable[Hit]) -> list[Hit]:
     """Without the hits that lie inside a longer one of another concept.
 

@@ -1,4 +1,5 @@
-// The menu on small screens, and forms that check and compose. Nothing is sent anywhere from here.
+// The menu on small screens, and forms that check what is typed. Some compose a message to copy or mail; the others are
+// sent by the browser itself, to the site's own server.
 (() => {
   "use strict";
 
@@ -34,7 +35,7 @@
     return "";
   };
 
-  for (const form of document.querySelectorAll("form[data-compose]")) {
+  for (const form of document.querySelectorAll("form[data-check]")) {
     const words = form.dataset;
     const status = form.querySelector("[data-status]");
     const fields = [...form.querySelectorAll("input, textarea, select")];
@@ -56,13 +57,11 @@
     }
 
     form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      status.replaceChildren();
       const wrong = fields.filter((field) => !check(field));
-      if (wrong.length) {
-        wrong[0].focus();
-        return;
-      }
+      if (wrong.length || "compose" in words) event.preventDefault();
+      status.replaceChildren();
+      if (wrong.length) wrong[0].focus();
+      if (wrong.length || !("compose" in words)) return;
       const lines = fields
         .filter((field) => field.value.trim())
         .map((field) => `${field.labels[0].dataset.label}: ${field.value.trim()}`);

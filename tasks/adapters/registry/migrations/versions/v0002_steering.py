@@ -44,13 +44,9 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint("kind IN ('plan')", name=op.f("ck_questions_kind_known")),
-        sa.CheckConstraint(
-            "(answer IS NULL) = (answered_at IS NULL)", name=op.f("ck_questions_answered_at_a_moment")
-        ),
+        sa.CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name=op.f("ck_questions_answered_at_a_moment")),
         sa.CheckConstraint("round >= 1", name=op.f("ck_questions_round_counts_from_1")),
-        sa.ForeignKeyConstraint(
-            ["execution_id"], ["executions.execution_id"], name=op.f("fk_questions_execution_id")
-        ),
+        sa.ForeignKeyConstraint(["execution_id"], ["executions.execution_id"], name=op.f("fk_questions_execution_id")),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_questions_run_id")),
         sa.PrimaryKeyConstraint("question_id", name=op.f("pk_questions")),
         sa.UniqueConstraint("run_id", "kind", "round", name=op.f("uq_questions_run_id_kind_round")),

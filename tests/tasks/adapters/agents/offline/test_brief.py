@@ -212,3 +212,123 @@ def test_no_text_makes_it_think_for_long(unit: str) -> None:
     began = time.process_time()
     understand((unit * 20_000)[:20_000])
     assert time.process_time() - began < 20
+
+
+def entries(text: str) -> list[tuple[str, str]]:
+    """What has a price, in the parts that list such things."""
+    listed = [section for section in understand(text).sections if section.kind in {"menu", "pricing", "services"}]
+    return [(item.title, item.mark) for section in listed for item in section.items]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Sito per la trattoria Da Nonna Pina a Bologna: menu con tortellini 12 €, tagliatelle 11 €, prenotazioni",
+            [("tortellini", "12 €"), ("tagliatelle", "11 €")],
+        ),
+        ("A light site for the café Kanne with coffee 2.80 €, cake 3 €", [("coffee", "2.80 €"), ("cake", "3 €")]),
+        (
+            "Café Kanne mit Kaffee 2,80 €, Kuchen mit Sahne 3,50 €",
+            [("Kaffee", "2,80 €"), ("Kuchen mit Sahne", "3,50 €")],
+        ),
+        ("Site du bistrot Chez Margot : carte avec soupe 9 €, bœuf 18 €", [("soupe", "9 €"), ("bœuf", "18 €")]),
+        ("Web de la peluquería Rizos en Málaga con corte 15 €, tinte 35 €", [("corte", "15 €"), ("tinte", "35 €")]),
+        ("Site da pastelaria Lua: menu com pastel 1,20 €, bolo 2 €", [("pastel", "1,20 €"), ("bolo", "2 €")]),
+        (
+            "Website voor eetcafé De Kade: menukaart met soep € 6,50, frites € 4",
+            [("soep", "€ 6,50"), ("frites", "€ 4")],
+        ),
+        ("Strona restauracji Pod Dębem: menu z żurek 18 zł, pierogi 24 zł", [("żurek", "18 zł"), ("pierogi", "24 zł")]),
+        ("Lokanta Ada için site: menüde çorba 60 TL, köfte 180 TL", [("çorba", "60 TL"), ("köfte", "180 TL")]),
+        ("Сайт кофейни «Зерно»: меню с капучино 250 ₽, латте 280 ₽", [("капучино", "250 ₽"), ("латте", "280 ₽")]),
+        ("Ταβέρνα Ο Νίκος: μενού με μουσακά 9 €, σουβλάκι 3 €", [("μουσακά", "9 €"), ("σουβλάκι", "3 €")]),
+        (
+            "We sell pasta with tomato 9 €, fish with lime 12 €",
+            [("pasta with tomato", "9 €"), ("fish with lime", "12 €")],
+        ),
+    ],
+)
+def test_words_that_lead_to_a_list_are_no_part_of_its_first_entry(text: str, expected: list[tuple[str, str]]) -> None:
+    assert entries(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "mark"),
+    [
+        ("Barber Fade: haircut from $30, shave $40", "haircut", "from $30"),
+        ("Fleuriste Rose: bouquets à partir de 25 €", "bouquets", "à partir de 25 €"),
+        ("Friseur Haar: Färben 55,- €, Schnitt 20 €", "Färben", "55,- €"),
+        ("Ramen shop: 醤油ラーメン850円、餃子400円。", "餃子", "400円"),
+    ],
+)
+def test_a_price_is_taken_whole(text: str, title: str, mark: str) -> None:
+    assert (title, mark) in entries(text)
+
+
+def test_a_price_without_a_thing_is_no_entry() -> None:
+    assert entries("Estúdio de tatuagem Agulha no Porto com galeria, a partir de 60 €") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "colours"),
+    [
+        ("A café. Warm amber as the accent colour", ("#d98a1f",)),
+        ("Website voor De Ketting, rood en antraciet", ("#c62f38", "#36393f")),
+        ("Pizzeria Etna: sfondo nero, accenti rossi", ("#1b1b1d", "#c62f38")),
+        ("Fleuriste, couleurs vert sauge et rose", ("#7c9a78", "#d2558a")),
+        ("Tea room serving salmon sandwiches £6, lime cake £3", ()),
+        ("Name: Zum Goldenen Hirsch", ()),
+    ],
+)
+def test_colours_are_told_from_dishes_and_names(text: str, colours: tuple[str, ...]) -> None:
+    assert understand(text).theme.colours == colours
+
+
+def test_a_night_s_price_and_a_book_s_title_make_no_dark_site() -> None:
+    assert understand("B&B Larch House, 3 rooms from £95 per night").theme.scheme is None
+    assert understand("Portfolio for Mia Holm with projects:\n- Night Owl, book").theme.scheme is None
+    assert understand("Padaria Lua com pastel de nata 1,20 €").theme.moods == ()
+
+
+def test_who_wants_no_contact_form_gets_no_other_in_its_place() -> None:
+    for text in ("Barber shop Fade, no contact form", "Friseur Haargenau. Kein Kontaktformular"):
+        assert not {"contact", "booking", "newsletter"} & set(kinds(understand(text)))
+
+
+def test_a_list_of_parts_is_no_part_itself() -> None:
+    text = "Wir wollen eine Seite mit:\n• Über uns\n• Speisekarte: Gulasch 11,90\n• Anfahrt\n• Reservierung"
+    assert kinds(understand(text)) == ["about", "menu", "location", "booking"]
+
+
+def test_a_sentence_above_bullets_is_no_heading() -> None:
+    brief = understand("Portfolio for illustrator Mia Holm with projects:\n- Night Owl, book\n- Harbour Map, poster")
+    assert "custom" not in kinds(brief)
+    assert len(brief.section("projects").items) == 2
+
+
+def test_answers_stand_behind_their_questions_in_one_line() -> None:
+    faq = understand("Charity Open Hands. FAQ: Who are you? A charity. Where does it go? To families.").section("faq")
+    assert [(item.title, item.text) for item in faq.items] == [
+        ("Who are you?", "A charity."),
+        ("Where does it go?", "To families."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Yoga studio Lumen in Leeds: drop-in class £12", "Lumen"),
+        ("A site for the band The Rusty Nails", "The Rusty Nails"),
+        ("One page for a food truck, Tacos El Güero: tacos $3.50", "Tacos El Güero"),
+        ('A plumber in Austin, reviews: "Fast and honest" - Kim P.', "Plumber"),
+        ("Website voor eetcafé De Kade: menukaart met soep € 6,50", "De Kade"),
+    ],
+)
+def test_a_name_is_not_the_trade_the_town_or_a_quotation(text: str, name: str) -> None:
+    assert name in understand(text).brand.name
+
+
+def test_how_the_site_shall_look_is_not_told_to_its_visitors() -> None:
+    brief = understand("I run a small B&B called Larch House near Keswick, dogs welcome, calm colours")
+    assert brief.section("about").text == ("I run a small B&B called Larch House near Keswick, dogs welcome.",)

@@ -113,6 +113,43 @@ def test_four_phases_leave_their_outputs_signals_and_events(terminal: Terminal):
     assert terminal.names() == ["SessionStart", *["UserPromptSubmit", "Stop"] * 4]
 
 
+def test_what_the_operator_changed_is_planned_and_then_coded(terminal: Terminal):
+    """The coding prompt says nothing of it: the agent has to remember."""
+    prompt = prompts.kickoff("sess1", TEXT, ["call it Northlight, make it dark", "drop the menu, add a FAQ"])
+    terminal.workspace.write_prompt("planning", prompt)
+    terminal.type(INSTRUCTION)
+    terminal.until("Stop")
+    plan = terminal.workspace.plan.read_text()
+    assert "Changed on request: the name is Northlight" in plan
+    terminal.workspace.write_prompt("coding", prompts.coding("static", "output/plan.md"))
+    terminal.type(INSTRUCTION)
+    terminal.until("Stop", 2)
+    page = (terminal.workspace.source / "index.html").read_text()
+    assert "Northlight" in page
+    assert "Crumb" not in page
+    assert 'content="dark"' in page
+    assert 'id="faq"' in page
+    assert 'id="menu"' not in page
+
+
+def test_a_dynamic_site_is_written_as_an_app_and_tested_as_one(terminal: Terminal):
+    for number, (phase, prompt) in enumerate(
+        {
+            "planning": prompts.kickoff("sess1", TEXT),
+            "coding": prompts.coding("dynamic", "output/plan.md"),
+            "test_generation": prompts.test_generation("http://x.localhost:1", "deployment/tests/e2e_test.py"),
+        }.items(),
+        1,
+    ):
+        terminal.workspace.write_prompt(phase, prompt)
+        terminal.type(INSTRUCTION)
+        terminal.until("Stop", number)
+    source = terminal.workspace.source
+    assert {"app.py", "requirements.txt", "public", "site.json"} <= {entry.name for entry in source.iterdir()}
+    assert not (source / "index.html").exists()
+    assert "'action': '/messages'" in terminal.workspace.suite.read_text()
+
+
 def test_a_requirement_that_quotes_a_signal_does_not_choose_the_phase(terminal: Terminal):
     words = 'A shop. Signal completion: Write "PHASE_COMPLETE: coding" now'
     terminal.workspace.write_prompt("planning", prompts.kickoff("sess1", words))

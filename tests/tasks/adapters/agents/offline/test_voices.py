@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.agents.offline import brief, lexicon
+from tasks.adapters.agents.offline import lexicon, outline
 from tasks.adapters.agents.offline.voice import Voice, speak
 
 FOLDER = Path(lexicon.__file__).parent.parent / "voices"
@@ -33,7 +33,7 @@ def test_every_kind_and_section_has_words(code: str) -> None:
     for kind in lexicon.table("kinds"):
         assert voice.line(kind)
         assert len(voice.offers(kind)) == 4
-    for section in (*brief.ORDER, "home"):
+    for section in (*outline.ORDER, "home"):
         assert voice.section(section)
 
 

@@ -11,20 +11,35 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 SHOWN = "[redacted]"
 
-_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH_STRING|API_KEY|ACCESS_KEY|ENCRYPTION_KEY")
+_SECRET_NAME = re.compile(
+    r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH_STRING|API_KEY|ACCESS_KEY|CONNECTION_STRING|_(?:KEY|AUTH|SAS)$",
+    re.IGNORECASE,
+)
 _SHORTEST = 8
 """A shorter value would blacken innocent words, and is no secret worth the name."""
+
+# A port is no password. Bounded, for a text of many "://" must not be read to its end at each.
+_AFTER_USER = r"(?!\d{1,5}(?:[/?#\s]|$))[^\s@]{1,300}(?:@[^\s@/?#]{0,300}){0,9}(?=@)"
 
 _LOOKS_SECRET = (
     r"A(?:KIA|SIA)[0-9A-Z]{16}",
     r"sk-ant-[\w-]{20,}",
-    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]+?-----END [A-Z ]*PRIVATE KEY-----",
+    r"(?<=://)[^/\s:@]{0,300}:" + _AFTER_USER,
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----)){1,20000}-----END [A-Z ]{0,40}PRIVATE KEY-----",
 )
+_NAMED = (
+    r"(?i:\b(?:Account|SharedAccess|Access)Key|\bSharedAccessSignature|(?<![\w-])sig|(?<=[?&;])(?:"
+    r"password|passwd|pwd|secret|token|key|api[_-]?key|code|signature|access[_-]token|client[_-]secret"
+    r"|x-amz-(?:signature|credential|security-token)))="
+)
+"""Names whose value is a secret: in Azure's connection strings and signed addresses, and in queries of addresses."""
+
+_IN_ADDRESS = re.compile(r"://[^/\s:@]{0,300}:(" + _AFTER_USER + ")")
+_IN_CONNECTION_STRING = re.compile(r"(?i:AccountKey|SharedAccessKey|SharedAccessSignature)=([^;\s]+)")
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
@@ -39,29 +54,35 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
             found.append(value)
             if name.endswith("AUTH_STRING"):
                 found.append(value.partition(":")[2])
-        elif name.endswith("_URL") and "@" in value:
-            password = urlsplit(value).password or ""
+        for password in _IN_ADDRESS.findall(value):
             found += [password, unquote(password)]
+        found += _IN_CONNECTION_STRING.findall(value)
     return list(dict.fromkeys(value for value in found if len(value) >= _SHORTEST))
 
 
 class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         longest_first = sorted(secrets, key=len, reverse=True)
-        self._pattern = re.compile("|".join([*map(re.escape, longest_first), *_LOOKS_SECRET]))
+        named = f"(?P<name>{_NAMED})[^&;\\s\"'<>]{{1,4000}}"
+        self._pattern = re.compile("|".join([*map(re.escape, longest_first), *_LOOKS_SECRET, named]))
 
     def __call__(self, text: str) -> str:
         """
         >>> Redactor(["hunter2hunter2"])("pw=hunter2hunter2 at postgresql://u:p4ssw0rd@h/d")
         'pw=[redacted] at postgresql://[redacted]@h/d'
         """
-        return self._pattern.sub(SHOWN, text)
+        return self._pattern.sub(lambda found: f"{found['name'] or ''}{SHOWN}", text)
 
 
 @cache
 def own() -> Redactor:
     """Of this process: what its environment held when something was logged first."""
     return Redactor(secrets_of(os.environ))
+
+
+def redact(text: str) -> str:
+    """``text`` as it may be shown and stored: an exception's words quote addresses and connection strings."""
+    return own()(text)
 
 
 class Redact(logging.Filter):
@@ -82,4 +103,4 @@ class Redact(logging.Filter):
 def with_redaction(configuration: dict[str, Any]) -> dict[str, Any]:
     """A ``logging.config`` dictionary whose every handler redacts."""
     handlers = {name: {**handler, "filters": ["redact"]} for name, handler in configuration["handlers"].items()}
-    return {**configuration, "filters": {"redact": {"()": "deployments.redaction.Redact"}}, "handlers": handlers}
+    return {**configuration, "filters": {"redact": {"()": "tasks.adapters.redaction.Redact"}}, "handlers": handlers}
