@@ -5,10 +5,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SETUP := @deployments/setup.sh $@
 
-.PHONY: help demo up down test check bench lock
+.PHONY: help demo up down test test-faults check bench lock prune backup
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## set everything up and build one website; DEMO_TEXT="…" says which
 	$(SETUP)
@@ -22,8 +22,20 @@ down: ## stop the service, and nothing else
 	$(SETUP)
 	@$(PY) -m deployments.service down
 
-test: check ## check, then all tests
-	$(PY) -m pytest -n 2
+test: check ## check, then all tests but the long part of the fault matrix
+	$(PY) -m pytest -n 2 -m "not faults"
+
+test-faults: ## the whole fault matrix, for an hour or more; writes FAULTS.md
+	$(SETUP)
+	$(PY) -m tests.faults.page
+
+prune: ## say what is old enough to go; APPLY=1 removes it
+	$(SETUP)
+	@$(PY) -m deployments.housekeeping prune $(if $(APPLY),--apply)
+
+backup: ## write the registry to one file; FILE=… says where
+	$(SETUP)
+	@$(PY) -m deployments.housekeeping backup $(or $(FILE),$(HOME)/registry.backup)
 
 check: ## format, lint, types and layers
 	$(SETUP)

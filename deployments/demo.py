@@ -39,6 +39,9 @@ DEADLINE_S = 1200.0
 
 LOOK_S = 0.15
 
+WORTH_TELLING_S = 1.0
+"""A step that takes less is told of once, when it is done."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -100,6 +103,8 @@ class Screen:
             return
         for row in rows:
             if self._seen.get(row.step, "waiting") != row.state:
+                if row.state == "running" and (row.seconds(now) or 0) < WORTH_TELLING_S:
+                    continue
                 self._seen[row.step] = row.state
                 took = f" {_duration(row.seconds(now))}" if row.ended else ""
                 self.console.print(f"step {row.step}/{TOTAL_STEPS} {row.step.task_name}: {row.state}{took}")
@@ -133,13 +138,13 @@ class Screen:
                 return Text("·", style="dim")
 
 
-def request_for(text: str) -> SiteRequest:
+def request_for(text: str, site_type: str = SiteType.STATIC) -> SiteRequest:
     return SiteRequest(
         requirements=text,
         email="demo@example.com",
         phone="+4915112345678",
         host_provider=HostProvider.LOCAL,
-        site_type=SiteType.STATIC,
+        site_type=SiteType(site_type),
         agent=AgentKind.OFFLINE,
         hosting="local-hosting/default",
     )
@@ -170,6 +175,8 @@ def closing_words(
         f"{row.step.task_name:<20} {row.state:<8} {_duration(row.seconds(datetime.now().astimezone())):>8}"
         for row in rows
     ]
+    steps_s = sum(row.seconds(datetime.now().astimezone()) or 0 for row in rows)
+    lines += [f"{'start and end':<20} {'':<8} {_duration(max(0.0, seconds - steps_s)):>8}"]
     lines += [f"{'total':<20} {progress.status.value:<8} {_duration(seconds):>8}", ""]
     if progress.deployed_url:
         lines.append(f"website      {progress.deployed_url}")
@@ -178,6 +185,10 @@ def closing_words(
         lines.append(f"test report  {workspace.report}")
     lines += [f"workspace    {workspace.root}", f"Prefect UI   {service.ui_url}/runs"]
     lines.append(f"             log in with the line in {service.folder / 'prefect-auth-string'}")
+    lines += [
+        f"publish again  set -a; . {service.folder / 'service.env'}; set +a",
+        f"               .venv/bin/prefect deployment run redeploy/on-demand -p execution_id={progress.execution_id}",
+    ]
     well = progress.status is Status.COMPLETED and progress.verdict is Verdict.PASSED
     if not progress.status.is_final:
         lines += ["", f"it is still {progress.status.value} after {DEADLINE_S:.0f} s; watch it in the Prefect UI"]
@@ -197,9 +208,15 @@ def main() -> int:
     os.umask(0o077)
     console = Console(highlight=False, soft_wrap=True)
     try:
-        request = request_for(os.environ.get("DEMO_TEXT") or TEXT)
+        request = request_for(os.environ.get("DEMO_TEXT") or TEXT, os.environ.get("DEMO_SITE_TYPE") or "static")
         vet(request)
-    except (ValidationError, BuilderError) as error:
+    except ValueError as error:
+        if not isinstance(error, ValidationError):
+            console.print(f"DEMO_SITE_TYPE: {error}; allowed: static, dynamic", markup=False)
+            return 2
+        console.print(f"DEMO_TEXT: {_first_complaint(error)}", markup=False)
+        return 2
+    except BuilderError as error:
         console.print(f"DEMO_TEXT: {_first_complaint(error)}", markup=False)
         return 2
     execution_id = None
@@ -210,7 +227,7 @@ def main() -> int:
         began = time.monotonic()
         accepted = registry.accept(request, f"demo-{uuid.uuid4()}")
         execution_id = accepted.execution_id
-        console.print(f"building {execution_id}: {request.requirements[:100]}", markup=False)
+        console.print(f"building execution {execution_id}: {request.requirements[:100]}", markup=False)
         with Screen(console) as screen:
             progress, rows = follow(registry, execution_id, screen)
         workspace = Workspace.of(service.home, accepted.user_id, accepted.session_id)

@@ -10,6 +10,7 @@ orphans: an engine whose worker is gone is still cancelled when asked, and is no
 import asyncio
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Coroutine, Mapping
@@ -41,6 +42,7 @@ from flows.rollback import rollback
 from flows.teardown import teardown
 from tasks.adapters.redaction import Redact
 from tasks.adapters.registry import ExecutionRecord, Registry, RunRecord
+from tasks.adapters.registry.machines import machine_id_of
 from tasks.domain.ids import tags
 from tasks.domain.pipeline import Failure, Status, Verb
 
@@ -115,10 +117,21 @@ VANISHED = Failure(
 
 
 class Dispatcher:
-    """``engines``: the folder of `engine.sh`'s records. ``hooks_s``: see HOOKS_S."""
+    """``engines``: the folder of `engine.sh`'s records. ``hooks_s``: see HOOKS_S. ``machine_id``: where it works; runs
+    of another machine that lives are that machine's to judge.
+    """
 
-    def __init__(self, registry: Registry, client: PrefectClient, engines: Path, hooks_s: float = HOOKS_S) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        client: PrefectClient,
+        engines: Path,
+        hooks_s: float = HOOKS_S,
+        machine_id: str | None = None,
+    ) -> None:
         self.registry, self.client, self.engines = registry, client, engines
+        self.machine_id = machine_id
+        self._elsewhere: frozenset[str] = frozenset()
         self.hooks_s, self.stuck_s = hooks_s, STUCK_S
         self._deployments: dict[Verb, UUID] = {}
         self._signalled: dict[UUID, float] = {}
@@ -190,6 +203,15 @@ class Dispatcher:
         """What may be stale after trouble."""
         self._deployments.clear()
 
+    async def report(self, home: Path) -> None:
+        """Say that this machine lives, and which runs it works on."""
+        if self.machine_id is None:
+            return
+        await asyncio.to_thread(self.registry.note_machine, self.machine_id, socket.gethostname(), str(home))
+        mine = [str(engine.flow_run_id) for engine in Engine.below(self.engines) if engine.alive]
+        await asyncio.to_thread(self.registry.claim_runs, self.machine_id, mine)
+        self._elsewhere = await asyncio.to_thread(self.registry.held_elsewhere, self.machine_id)
+
     async def reconcile(self) -> None:
         runs = await asyncio.to_thread(self.registry.active_runs)
         known = await self._flow_runs({UUID(run.flow_run_id) for run in runs if run.flow_run_id})
@@ -203,6 +225,10 @@ class Dispatcher:
             return
         state = flow_run.state
         if state is None:
+            return
+        if run.flow_run_id in self._elsewhere:
+            if (status := status_of(state.type, run.status)) is not None and not status.is_final:
+                await self._write(run, status, None)
             return
         if state.type is StateType.PENDING and _age(state) > self.stuck_s:
             await self._start_again(run, flow_run)
@@ -349,13 +375,14 @@ def _age(state: State[Any]) -> float:
 
 async def serve(registry: Registry, client: PrefectClient, home: Path, ready: Path) -> None:
     """Work until killed. Trouble with database or server is logged once, and waited out with growing pauses."""
-    dispatcher = Dispatcher(registry, client, home / "run" / "engines")
+    dispatcher = Dispatcher(registry, client, home / "run" / "engines", machine_id=machine_id_of(home))
     swept = 0.0
     pause = 0.0
     while True:
         try:
             await dispatcher.dispatch()
             if time.monotonic() - swept >= SWEEP_S:
+                await dispatcher.report(home)
                 await dispatcher.look_after_orphans()
                 await dispatcher.reconcile()
                 swept = time.monotonic()

@@ -86,6 +86,10 @@ class PrivateCluster:
             "max_connections": "200",
             "timezone": "UTC",
             "log_timezone": "UTC",
+            # What people wrote stays out of the log: an error quotes whole rows there.
+            "log_error_verbosity": "terse",
+            "log_min_error_statement": "panic",
+            "log_parameter_max_length_on_error": "0",
         }
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

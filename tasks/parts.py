@@ -6,8 +6,10 @@ from functools import cache
 from threading import Event
 from typing import assert_never
 
+import httpx
 from prefect import get_run_logger
 from prefect.blocks.core import Block
+from prefect.exceptions import PrefectHTTPStatusError
 
 from blocks.local_hosting import LocalHosting
 from blocks.settings import settings
@@ -23,18 +25,34 @@ from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import Phase
 from tasks.domain.errors import AgentError, RequestRefused
 from tasks.domain.execution import Execution
-from tasks.domain.hosting import Host
+from tasks.domain.hosting import Host, Receipt
 from tasks.domain.request import SiteType
-from tasks.record import in_thread, interruptible, registry
+from tasks.record import PATIENCE_S, in_thread, interruptible, registry, run_log
 
 Hosting = LocalHosting
 """Every block type that a site can be hosted by."""
 
 
+async def _load_patiently(name: str) -> Block:
+    """A Prefect server that restarts costs time. Raises ConnectionError where it stays away."""
+    for pause_s in (*PATIENCE_S, *PATIENCE_S[-2:]):
+        try:
+            return await Block.aload(name)
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if isinstance(error, PrefectHTTPStatusError) and not error.response.is_server_error:
+                raise
+            run_log().warning("the Prefect server did not answer: %s; tried again in %.1f s", error, pause_s)
+            await asyncio.sleep(pause_s)
+    try:
+        return await Block.aload(name)
+    except (httpx.TransportError, PrefectHTTPStatusError) as error:
+        raise ConnectionError(f"the Prefect server did not answer: {error}; see whether it runs (make up)") from error
+
+
 async def load_hosting(name: str) -> Hosting:
     """The block of that name, ``type/name``. Raises RequestRefused where there is none, or it is of another type."""
     try:
-        block = await Block.aload(name)
+        block = await _load_patiently(name)
     except ValueError:
         raise RequestRefused(
             "hosting",
@@ -64,6 +82,11 @@ def host_for(hosting: Hosting, site_name: str, site_type: SiteType) -> Host:
             )
         case _:
             assert_never(hosting)
+
+
+def take_down_here(site_name: str) -> Receipt:
+    """Remove a site of this machine that nobody owns, its program and data included."""
+    return LocalAppHost(settings().home, site_name, settings().sites_port, 1, settings().sandbox).teardown()
 
 
 async def host_of(execution: Execution) -> Host:

@@ -38,6 +38,7 @@ from blocks.settings import settings
 from tasks.adapters.archive import Archive
 from tasks.adapters.redaction import redact
 from tasks.adapters.registry import ExecutionRecord, Lease, Registry, RunRecord, Superseded
+from tasks.adapters.registry.machines import machine_id_of
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import Check
 from tasks.domain.errors import BuilderError, NothingLeft, SiteBusy, Unspeakable, is_transient
@@ -333,7 +334,15 @@ async def open_run(execution_id: str, verb: Verb) -> Execution:
     flow_run = current_flow_run()
     dispatched = (flow_run.idempotency_key or "").removeprefix(f"{verb}:")  # the dispatcher's key names the run
     run_id = dispatched if dispatched != flow_run.idempotency_key else None
-    run = await in_thread(registry().adopt_run, execution_id, verb, str(flow_run.id), current_attempt(), run_id)
+    run = await patiently(
+        registry().adopt_run,
+        execution_id,
+        verb,
+        str(flow_run.id),
+        current_attempt(),
+        run_id,
+        machine_id_of(settings().home),
+    )
     record = await in_thread(registry().execution, execution_id)
     labels = tags(
         user_id=record.user_id,
@@ -351,6 +360,10 @@ async def open_run(execution_id: str, verb: Verb) -> Execution:
         _show(label)
     execution = _execution(run, record)
     workspace = Workspace(execution.workspace)
+    if verb is Verb.FULL_BUILD and not workspace.root.exists():
+        undone = await in_thread(registry().undo_steps, run.run_id, Step.CREATE_SESSION)
+        if undone:
+            run_log().warning("the workspace is on another machine, or gone: its steps are done again from 2 on")
     if verb in (Verb.REDEPLOY, Verb.REVERIFY) and await in_thread(workspace.is_bare):
         store = Archive(settings().store_url)
         if await in_thread(store.restore, execution.user_id, execution.session_id, workspace):

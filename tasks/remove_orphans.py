@@ -7,13 +7,14 @@ from blocks.settings import settings
 from tasks.adapters.orphans import Finding, Orphans
 from tasks.domain.markdown import cell
 from tasks.domain.pipeline import Verb
+from tasks.parts import take_down_here
 from tasks.record import current_flow_run, in_thread, registry, show_markdown
 
 
 @task(name="remove_orphans", task_run_name="remove_orphans", cache_policy=NO_CACHE)
 async def remove_orphans(findings: list[Finding], expired: list[str]) -> int:
     """How many things are still there. Safe to repeat; expired sites get a teardown run each, once."""
-    orphans = Orphans(settings().home, registry(), settings().store_url)
+    orphans = Orphans(settings().home, registry(), settings().store_url, take_down_here)
     rows, left = [], 0
     for finding in findings:
         removal = await in_thread(orphans.remove, finding)

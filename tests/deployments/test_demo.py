@@ -62,8 +62,18 @@ def test_without_a_terminal_each_change_is_one_plain_line() -> None:
             [event("step_done", Step.CREATE_USER, 1.25)],
         ):
             rows = fold(rows, events)
-            screen.show(rows, progress(Status.RUNNING), NOON)
+            screen.show(rows, progress(Status.RUNNING), NOON + timedelta(seconds=1))
     assert said.getvalue() == "step 1/9 create_user: running\nstep 1/9 create_user: done 1.2 s\n"
+
+
+def test_without_a_terminal_a_step_that_takes_no_time_is_told_of_once() -> None:
+    said = io.StringIO()
+    rows = [Row(step) for step in Step]
+    with Screen(Console(file=said, force_terminal=False)) as screen:
+        for events in ([event("step_began", Step.CREATE_USER, 0)], [event("step_done", Step.CREATE_USER, 0.1)]):
+            rows = fold(rows, events)
+            screen.show(rows, progress(Status.RUNNING), NOON)
+    assert said.getvalue() == "step 1/9 create_user: done 0.1 s\n"
 
 
 def test_on_a_terminal_all_nine_steps_are_drawn() -> None:

@@ -128,7 +128,10 @@ async def test_a_person_is_handed_out_and_then_forgotten_everywhere(service: Ser
         rows = json.load(tar.extractfile("registry.json"))  # type: ignore[arg-type]  # it is a file
         told = json.load(tar.extractfile(f"prefect/{build.flow_run.id}.json"))  # type: ignore[arg-type]
     assert rows["users"][0]["email"] == EMAIL.lower()
-    assert {row["delivery_key"] for row in rows["deliveries"] if row["refusal"]} == {"by-form"}
+    assert {row["delivery_key"] for row in rows["deliveries"] if row["refusal"]} == {
+        "by-form",
+        str(refused.flow_run.id),
+    }
     assert told["flow_run"]["parameters"]["request"]["email"] == EMAIL
     assert len(told["logs"]) > 10
     assert {artifact["key"] for artifact in told["artifacts"]} >= {"requirements", "plan"}

@@ -191,7 +191,9 @@ def test_a_secret_that_is_told(battered: Battered, whole: Accepted, where: str) 
         key = (battered.home / "service" / "encryption-key").read_text().strip()
         row = whole.execution_id, "user", f"my key is {key}"
         with battered.database() as connection:
-            connection.execute("INSERT INTO messages (execution_id, author, body) VALUES (%s, %s, %s)", row)
+            connection.execute(
+                "INSERT INTO messages (execution_id, author, body, created_at) VALUES (%s, %s, %s, now())", row
+            )
             try:
                 seen(battered, "nothing_tells_a_secret", "the record's table messages tells the encryption key")
             finally:

@@ -20,17 +20,23 @@ from tests.flows.test_resuming import kill_engine
 from tests.flows.test_steering import flow_run_of, status_is
 from tests.support.service import ServiceUnderTest
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
 
 ASKING = SiteRequest.model_validate({**REQUEST, "approve_plan": True})
 
 
-async def asked(record: Registry, execution_id: str, after: Question | None = None) -> Question:
+async def asked(
+    service: ServiceUnderTest, record: Registry, accepted: Accepted, after: Question | None = None
+) -> Question:
     """The question that waits, once the run is paused; another one than ``after``."""
-    async with asyncio.timeout(120):
-        while (question := record.open_question(execution_id)) is None or question == after:
+    async with asyncio.timeout(200):
+        while (question := record.open_question(accepted.execution_id)) is None or question == after:
             await asyncio.sleep(0.05)
-    await status_is(record, execution_id, Status.WAITING_INPUT)
+        async with service.client() as client:
+            flow_run_id = await flow_run_of(record, accepted)
+            while not (state := (await client.read_flow_run(flow_run_id)).state) or not state.is_paused():
+                await asyncio.sleep(0.1)
+    await status_is(record, accepted.execution_id, Status.WAITING_INPUT)
     return question
 
 
@@ -57,7 +63,7 @@ async def test_a_plan_is_changed_approved_and_built_even_where_the_engine_dies_w
     service: ServiceUnderTest, record_of: Registry
 ):
     accepted = record_of.accept(ASKING, f"test-{uuid.uuid4()}")
-    first = await asked(record_of, accepted.execution_id)
+    first = await asked(service, record_of, accepted)
     flow_run_id = await flow_run_of(record_of, accepted)
     session = RuntimeFolder(service.home, accepted.execution_id).session()
     assert session is not None, "the agent waits with its session alive"
@@ -67,7 +73,7 @@ async def test_a_plan_is_changed_approved_and_built_even_where_the_engine_dies_w
     async with asyncio.timeout(90):
         while "attempt" not in [event.kind for event in record_of.events(accepted.execution_id, limit=500)]:
             await asyncio.sleep(0.1)
-    assert await asked(record_of, accepted.execution_id) == first, "asked once"
+    assert await asked(service, record_of, accepted) == first, "asked once"
     assert RuntimeFolder(service.home, accepted.execution_id).session() == session
 
     async with service.client() as client:
@@ -75,9 +81,9 @@ async def test_a_plan_is_changed_approved_and_built_even_where_the_engine_dies_w
         assert "Shall this be built?" in description
         assert set(schema["properties"]) == {"decision", "changes"}
         assert await resume(client, flow_run_id, {"decision": "perhaps"}) == "REJECT"
-        await asked(record_of, accepted.execution_id)
+        await asked(service, record_of, accepted)
         assert await resume(client, flow_run_id, {"decision": "change", "changes": "call it Northlight"}) == "ACCEPT"
-        second = await asked(record_of, accepted.execution_id, after=first)
+        second = await asked(service, record_of, accepted, after=first)
         assert "Northlight" in second.body
 
         kept = record_of.answer_question(second.question_id, {"decision": "approve"}, "api")
@@ -97,7 +103,7 @@ async def test_a_plan_is_changed_approved_and_built_even_where_the_engine_dies_w
 
 async def test_a_no_ends_the_run_as_cancelled_with_nothing_published(service: ServiceUnderTest, record_of: Registry):
     accepted = record_of.accept(ASKING, f"test-{uuid.uuid4()}")
-    question = await asked(record_of, accepted.execution_id)
+    question = await asked(service, record_of, accepted)
     flow_run_id = await flow_run_of(record_of, accepted)
 
     record_of.answer_question(question.question_id, {"decision": "reject", "changes": "too dear"}, "api")
@@ -117,7 +123,7 @@ async def test_a_no_ends_the_run_as_cancelled_with_nothing_published(service: Se
 async def test_cancelling_a_run_that_waits_takes_its_agent_along(service: ServiceUnderTest, record_of: Registry):
 
     accepted = record_of.accept(ASKING, f"test-{uuid.uuid4()}")
-    await asked(record_of, accepted.execution_id)
+    await asked(service, record_of, accepted)
     flow_run_id = await flow_run_of(record_of, accepted)
     async with service.client() as client:
         await client.set_flow_run_state(flow_run_id, Cancelling())

@@ -100,6 +100,8 @@ def holes(question: dict[str, Any]) -> Iterator[str]:
         yield "reads another session's file"
     if Path("/etc/shadow").exists():
         yield "sees the host's /etc"
+    if Path("/etc/ssl/private").exists():
+        yield "sees the folder of the machine's private keys"
     for folder, allowed in question["visible"].items():
         with suppress(OSError):
             if extra := sorted(set(os.listdir(folder)) - set(allowed)):  # noqa: PTH208 (names are enough)

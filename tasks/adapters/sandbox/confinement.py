@@ -20,7 +20,11 @@ BRIDGE_SOCKET = "/run/bridge.sock"
 RELAY = "/run/relay.py"
 _HERE = Path(__file__).parent
 _INSIDE = _HERE.parent / "inside"
-_ETC = ("ld.so.cache", "alternatives", "ssl", "ca-certificates", "nsswitch.conf", "localtime", "fonts", "chromium.d")
+_ETC = (
+    *("ld.so.cache", "alternatives", "ssl", "ca-certificates"),
+    *("nsswitch.conf", "localtime", "fonts", "chromium.d"),
+)
+"""Not all of ssl: private keys that only root may read would be the agent's, where root runs the worker."""
 _PASSWD = b"root:x:0:0::/root:/usr/sbin/nologin\nagent:x:1000:1000::/home/agent:/bin/sh\n"
 _TMP_BYTES, _SHM_BYTES, _HOME_BYTES = 512 << 20, 256 << 20, 64 << 20
 _FILE_BYTES, _OPEN_FILES = 512 << 20, 4096
