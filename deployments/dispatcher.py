@@ -132,6 +132,7 @@ class Dispatcher:
         self.registry, self.client, self.engines = registry, client, engines
         self.machine_id = machine_id
         self._elsewhere: frozenset[str] = frozenset()
+        self._resumed: set[UUID] = set()
         self.hooks_s, self.stuck_s = hooks_s, STUCK_S
         self._deployments: dict[Verb, UUID] = {}
         self._signalled: dict[UUID, float] = {}
@@ -213,6 +214,7 @@ class Dispatcher:
         self._elsewhere = await asyncio.to_thread(self.registry.held_elsewhere, self.machine_id)
 
     async def reconcile(self) -> None:
+        self._resumed.clear()
         runs = await asyncio.to_thread(self.registry.active_runs)
         known = await self._flow_runs({UUID(run.flow_run_id) for run in runs if run.flow_run_id})
         for run in runs:
@@ -259,6 +261,9 @@ class Dispatcher:
             await self._close(run, flow_run)
             log.warning("gave up run=%s execution=%s crashed=%d times", run.run_id, run.execution_id, times)
             return
+        if flow_run.id in self._resumed:
+            return  # a re-verification works on many executions
+        self._resumed.add(flow_run.id)
         await asyncio.to_thread(self._end_engine, flow_run.id)
         await self._end_tasks(flow_run.id)
         wait_s = RESUME_AFTER_S[times - 1]

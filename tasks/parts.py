@@ -104,7 +104,8 @@ def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
 
 def stop_agent(execution: Execution) -> None:
     """End the agent that this run started or adopted last, with all its processes; another run's is left alone."""
-    agent_of(execution).stop(unless_anothers=execution.run_id)
+    if RuntimeFolder(settings().home, execution.execution_id).root.exists():
+        agent_of(execution).stop(unless_anothers=execution.run_id)
 
 
 TURN_POLL_S = 1.0

@@ -280,7 +280,10 @@ async def writing(execution: Execution, when_busy: WhenBusy = WhenBusy.WAIT) -> 
     finally:
         _lease.reset(token)
         renewing.cancel()
-        await in_thread(registry().release_lease, lease)
+        try:
+            await in_thread(registry().release_lease, lease)
+        except ConnectionError as error:  # it ends by itself; what the run raised must not be hidden
+            get_run_logger().warning("the site's lease was not given back: %s", error)
 
 
 def held_lease() -> Lease:

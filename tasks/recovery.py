@@ -55,9 +55,13 @@ async def take_back(execution: Execution, cause: Exception) -> BuilderError:
 async def settle(execution: Execution) -> None:
     """The same for a run that ended in between, by whoever cleans up after it: nothing unverified stays live.
 
-    Does nothing where another run writes the site by then, or where what serves is good. Safe to repeat.
+    Does nothing where nothing was ever published, where another run writes the site by then, or where what serves is
+    good. Safe to repeat.
     """
     owner = owner_of(execution.run_id)
+    known = await in_thread(registry().resources, execution.execution_id)
+    if not any(resource.kind == "site" and resource.state != "gone" for resource in known):
+        return
     try:
         lease = await in_thread(registry().acquire_lease, execution.site_name, owner, LEASE_S)
     except SiteBusy:
@@ -78,18 +82,18 @@ async def _wanted(execution: Execution) -> str:
 
 async def _set_back(execution: Execution, lease: Lease) -> str:
     """What visitors get afterwards, in words. The host is asked, not the record: a kill may have come between."""
-    good = (await in_thread(registry().execution, execution.execution_id)).good_release
+    record = await in_thread(registry().execution, execution.execution_id)
+    good = record.good_release
     host = await host_of(execution)
     live = await in_thread(host.live)
     if good is not None:
-        if live == good:
+        if live == good == record.live_release:
             return f"release {good} serves"
         return await _serve_again(execution, host, good, lease)
     if live is not None:
         receipt = await in_thread(host.teardown, lease.fence)
         if receipt.left:
             raise BuilderError(f"still there after the site was taken down: {', '.join(receipt.left[:5])}")
-    record = await in_thread(registry().execution, execution.execution_id)
     if live is not None or record.live_release is not None:
         await in_thread(registry().record_taken_down, execution.execution_id, lease)
         await in_thread(registry().resource_gone, execution.execution_id, "site", execution.site_name)

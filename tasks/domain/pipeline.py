@@ -139,7 +139,8 @@ class Failure(BaseModel):
 class Progress(BaseModel):
     """What the functional design calls the progress summary.
 
-    ``percent_complete`` counts steps that are *done*: 100 only after step 9.
+    ``percent_complete`` counts steps that are *done*: 100 only after step 9. ``queue_position`` is 1 for the next one;
+    None where the run waits for no turn.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -154,6 +155,7 @@ class Progress(BaseModel):
     last_deployed: datetime | None = None
     verdict: Verdict | None = None
     error: Failure | None = None
+    queue_position: int | None = None
 
 
 def percent(done: int) -> int:

@@ -34,6 +34,7 @@ from tasks.adapters.registry.sites import Sites
 from tasks.adapters.registry.slots import Slots
 from tasks.adapters.registry.steps import Steps
 from tasks.adapters.registry.wakeup import Wakeup
+from tasks.domain.pipeline import Progress, Status
 
 __all__ = [
     "Accepted",
@@ -74,6 +75,13 @@ class Registry(
     Wakeup,
 ):
     """The record, by nouns: each base class is one of them."""
+
+    def progress(self, execution_id: str) -> Progress:
+        """What to show of an execution, its place in the queue included. Raises UnknownExecution."""
+        found = super().progress(execution_id)
+        if found.status not in (Status.PENDING, Status.RUNNING):
+            return found
+        return found.model_copy(update={"queue_position": self.queue_position(execution_id)})
 
     @classmethod
     def open(cls, url: str) -> Self:
