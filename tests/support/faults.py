@@ -291,6 +291,11 @@ class Battered(ServiceUnderTest):
             connection.execute("DELETE FROM fault_gates")
         for run in [*self.record.active_runs(), *self.record.undispatched()]:
             self.cancel(run.run_id)
+        end = time.monotonic() + 30
+        while self.record.active_runs() and time.monotonic() < end:
+            time.sleep(0.2)
+        if self.record.active_runs():  # its worker is deaf: without one, the dispatcher ends them
+            self.control("restart", "worker")
         until(lambda: f"still active: {left}" if (left := self.record.active_runs()) else None, 120)
 
 

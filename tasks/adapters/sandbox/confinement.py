@@ -21,7 +21,7 @@ RELAY = "/run/relay.py"
 _HERE = Path(__file__).parent
 _INSIDE = _HERE.parent / "inside"
 _ETC = (
-    *("ld.so.cache", "alternatives", "ssl", "ca-certificates"),
+    *("ld.so.cache", "alternatives", "ssl/certs", "ssl/openssl.cnf", "ca-certificates"),
     *("nsswitch.conf", "localtime", "fonts", "chromium.d"),
 )
 """Not all of ssl: private keys that only root may read would be the agent's, where root runs the worker."""
