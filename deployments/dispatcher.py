@@ -58,6 +58,9 @@ STUCK_S = 120.0
 RESUME_AFTER_S = (0.0, 5.0, 30.0, 120.0, 300.0)
 """How long a run whose engine died waits before it is started again, by how often that happened; then it has failed."""
 
+LAST_WORD_S = 3.0
+"""A worker says twice that an engine crashed, the second time up to this much later; the second word is the one."""
+
 LONGEST_PAUSE_S = 15.0
 
 FLOWS: Mapping[Verb, Flow[..., Any]] = {
@@ -133,7 +136,7 @@ class Dispatcher:
         self.machine_id = machine_id
         self._elsewhere: frozenset[str] = frozenset()
         self._resumed: set[UUID] = set()
-        self.hooks_s, self.stuck_s = hooks_s, STUCK_S
+        self.hooks_s, self.stuck_s, self.last_word_s = hooks_s, STUCK_S, LAST_WORD_S
         self._deployments: dict[Verb, UUID] = {}
         self._signalled: dict[UUID, float] = {}
         self._cancelled_here: set[UUID] = set()
@@ -168,7 +171,7 @@ class Dispatcher:
             flow_run = await self.client.create_flow_run_from_deployment(
                 await self._deployment(run.verb),
                 parameters=parameters_of(run, execution),
-                state=Scheduled(),
+                state=Scheduled(scheduled_time=run.created_at),  # by the database's clock: this machine's may be wrong
                 name=f"{run.verb} {run.execution_id}",
                 tags=[f"{key}:{labels[key]}" for key in ("UserGUID", "SessionID", "ExecutionID", "SiteType")],
                 idempotency_key=f"{run.verb}:{run.run_id}",
@@ -235,6 +238,8 @@ class Dispatcher:
         if state.type is StateType.PENDING and _age(state) > self.stuck_s:
             await self._start_again(run, flow_run)
         if state.type is StateType.CRASHED:
+            if _age(state) < self.last_word_s:
+                return
             await self._resume(run, flow_run, state)
             return
         if (status := status_of(state.type, run.status)) is None:
@@ -268,7 +273,7 @@ class Dispatcher:
         await self._end_tasks(flow_run.id)
         wait_s = RESUME_AFTER_S[times - 1]
         again: State[Any] = AwaitingRetry(
-            scheduled_time=datetime.now(UTC) + timedelta(seconds=wait_s), message=f"crashed: {state.message}"[:1000]
+            scheduled_time=state.timestamp + timedelta(seconds=wait_s), message=f"crashed: {state.message}"[:1000]
         )
         await self.client.set_flow_run_state(flow_run.id, again, force=True)
         log.warning(
@@ -294,7 +299,8 @@ class Dispatcher:
 
     async def _start_again(self, run: RunRecord, flow_run: FlowRun) -> None:
         if not (self.engines / str(flow_run.id)).exists():
-            await self.client.set_flow_run_state(flow_run.id, Scheduled(), force=True)
+            again: State[Any] = Scheduled(scheduled_time=flow_run.state.timestamp if flow_run.state else None)
+            await self.client.set_flow_run_state(flow_run.id, again, force=True)
             log.warning("scheduled again run=%s execution=%s: no engine was started", run.run_id, run.execution_id)
 
     async def _write(self, run: RunRecord, status: Status, failure: Failure | None) -> None:
@@ -308,10 +314,17 @@ class Dispatcher:
             )
 
     async def look_after_orphans(self) -> None:
-        engines = [engine for engine in Engine.below(self.engines) if not engine.watched]
-        known = await self._flow_runs({engine.flow_run_id for engine in engines}) if engines else {}
+        engines = Engine.below(self.engines)
+        ids = {engine.flow_run_id for engine in engines} | self._cancelled_here
+        known = await self._flow_runs(ids) if ids else {}
         for engine in engines:
             await self._look_after(engine, known.get(engine.flow_run_id))
+        for flow_run_id in self._cancelled_here - {engine.flow_run_id for engine in engines}:
+            # Ended from here under a worker that did not know why, and took its record along.
+            state = known[flow_run_id].state if flow_run_id in known else None
+            if state is not None and state.type in (StateType.CANCELLING, StateType.CRASHED):
+                await self._record_cancelled(flow_run_id)
+            self._cancelled_here.discard(flow_run_id)
 
     async def _look_after(self, engine: Engine, flow_run: FlowRun | None) -> None:
         state = flow_run.state if flow_run else None
@@ -323,6 +336,7 @@ class Dispatcher:
             in_state_s=_age(state) if state else 0.0,
             signalled_s=None if signalled is None else time.monotonic() - signalled,
             cancelled_here=engine.flow_run_id in self._cancelled_here,
+            watched=engine.watched,
         )
         match move:
             case Move.LEAVE:

@@ -18,6 +18,10 @@ GRACE_S = 30.0
 """How long an engine may take to clean up after SIGTERM; the same as Prefect's workers give."""
 
 
+WORKER_S = 6.0
+"""A worker passes a cancellation on within two seconds. After a long outage of the server it never does so again."""
+
+
 class Move(StrEnum):
     LEAVE = "leave"
     TERMINATE = "terminate"
@@ -35,12 +39,15 @@ def next_move(
     in_state_s: float,
     signalled_s: float | None,
     cancelled_here: bool,
+    watched: bool = False,
 ) -> Move:
-    """What to do with an engine whose wrapper is gone.
+    """What to do with an engine whose worker is gone; with one that is ``watched``, only what its worker fails to do.
 
     ``state`` is its flow run's, None where the flow run was deleted; ``signalled_s`` is how long ago it got SIGTERM
     from here; ``cancelled_here``: that was for a cancellation.
     """
+    if watched and not (alive and state is StateType.CANCELLING and in_state_s > WORKER_S):
+        return Move.LEAVE
     if alive:
         over = state is None or (state in _FINAL and in_state_s > GRACE_S)
         if state is not StateType.CANCELLING and not over:

@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from blocks.settings import settings
 from tasks.adapters.orphans import Finding, Orphans
 from tasks.domain.markdown import cell
-from tasks.record import in_thread, registry, show_markdown, transient_only
+from tasks.record import count_step, in_thread, registry, show_markdown, transient_only
 
 
 @task(
@@ -27,6 +27,7 @@ async def find_orphans() -> tuple[list[Finding], list[str]]:
     table = "| what | name | why | age |\n|---|---|---|---|\n" + "\n".join(rows) if rows else "Nothing."
     show_markdown("orphans", f"{len(rows)} things that nobody needs", f"# What nobody needs\n\n{table}\n")
     get_run_logger().info("orphans=%d expired_sites=%d", len(findings), len(expired))
+    count_step()
     return findings, expired
 
 

@@ -131,7 +131,7 @@ async def _recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable
     label = f"step {step}/{TOTAL_STEPS} {step.task_name}"
     if stored is not None:
         log.info("%s was done before, its outcome is taken from the registry", label)
-        _count_step()
+        count_step()
         return kind.model_validate(stored)
     log.info("%s started", label)
     try:
@@ -148,7 +148,7 @@ async def _recorded(run_id: str, step: Step, kind: type[Outcome], work: Callable
     stored = outcome.model_dump(mode="json")
     await patiently(registry().finish_step, run_id, step, stored, attempt=attempt)
     log.info("%s done", label)
-    _count_step()
+    count_step()
     return outcome
 
 
@@ -221,7 +221,8 @@ def _show(job: Callable[[], Awaitable[Any]]) -> None:
         book.waiting.put_nowait(job)
 
 
-def _count_step() -> None:
+def count_step() -> None:
+    """One more of the run's steps is done, for its progress."""
     book = _pages.get()
     if book is not None:
         book.done += 1

@@ -8,7 +8,7 @@ from tasks.adapters.orphans import Finding, Orphans
 from tasks.domain.markdown import cell
 from tasks.domain.pipeline import Verb
 from tasks.parts import take_down_here
-from tasks.record import current_flow_run, in_thread, registry, show_markdown
+from tasks.record import count_step, current_flow_run, in_thread, registry, show_markdown
 
 
 @task(name="remove_orphans", task_run_name="remove_orphans", cache_policy=NO_CACHE)
@@ -27,4 +27,5 @@ async def remove_orphans(findings: list[Finding], expired: list[str]) -> int:
     table = "| what | name | outcome |\n|---|---|---|\n" + "\n".join(rows) if rows else "There was nothing."
     show_markdown("receipt", f"{len(rows) - left} gone or going, {left} still there", f"# Receipt\n\n{table}\n")
     get_run_logger().info("removed=%d left=%d expired_sites=%d", len(findings) - left, left, len(expired))
+    count_step()
     return left

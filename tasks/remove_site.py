@@ -13,7 +13,7 @@ from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Receipt
 from tasks.domain.markdown import cell
 from tasks.parts import agent_of, host_of
-from tasks.record import held_lease, in_thread, registry, show_markdown, transient_only
+from tasks.record import count_step, held_lease, in_thread, registry, show_markdown, transient_only
 
 
 @task(
@@ -35,6 +35,7 @@ async def remove_site(execution: Execution, keep_files: bool) -> Receipt:
     get_run_logger().info("removed=%d left=%d site=%s", len(receipt.removed), len(receipt.left), execution.site_name)
     if receipt.left:
         raise TeardownIncomplete(execution.execution_id, receipt.left)
+    count_step()
     return receipt
 
 

@@ -7,7 +7,7 @@ from tasks.domain.errors import ReleaseUnknown
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Site
 from tasks.parts import host_of
-from tasks.record import held_lease, in_thread, registry, show_link, transient_only
+from tasks.record import count_step, held_lease, in_thread, registry, show_link, transient_only
 
 
 @task(
@@ -27,6 +27,7 @@ async def switch_release(execution: Execution, release_id: str | None) -> Site:
     site = await in_thread(_switch, execution, host, release_id, good)
     get_run_logger().info("rolled back from=%s to=%s url=%s", good, site.release_id, site.url)
     show_link("live-site", f"Release {site.release_id}", site.url, "Open the site")
+    count_step()
     return site
 
 

@@ -66,7 +66,9 @@ async def client(quiet: ServiceUnderTest) -> AsyncIterator[PrefectClient]:
 
 @pytest.fixture
 def dispatcher(registry: Registry, client: PrefectClient, tmp_path: Path) -> Dispatcher:
-    return Dispatcher(registry, client, tmp_path / "engines", hooks_s=0)
+    made = Dispatcher(registry, client, tmp_path / "engines", hooks_s=0)
+    made.last_word_s = 0
+    return made
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import StateType
 
-from deployments.engines import GRACE_S, Engine, Move, next_move
+from deployments.engines import GRACE_S, WORKER_S, Engine, Move, next_move
 from deployments.processes import Record
 from tests.support.service import ROOT
 
@@ -37,6 +37,33 @@ def test_what_happens_to_an_engine_that_lives_without_a_worker(
 ) -> None:
     decided = next_move(
         alive=True, state=state, suspended=False, in_state_s=in_state_s, signalled_s=signalled_s, cancelled_here=False
+    )
+    assert decided is move
+
+
+@pytest.mark.parametrize(
+    ("alive", "state", "in_state_s", "move"),
+    [
+        (True, StateType.RUNNING, LONG, Move.LEAVE),
+        (True, StateType.COMPLETED, LONG, Move.LEAVE),
+        (True, StateType.CANCELLING, 2.0, Move.LEAVE),
+        (True, StateType.CANCELLING, WORKER_S + 1, Move.TERMINATE),
+        (False, StateType.RUNNING, LONG, Move.LEAVE),
+        (False, StateType.CANCELLING, LONG, Move.LEAVE),
+    ],
+)
+def test_an_engine_with_a_worker_is_left_to_it_unless_it_ignores_a_cancellation(
+    alive: bool, state: StateType, in_state_s: float, move: Move
+) -> None:
+    """As after an outage of the server: its worker lives, and hears of no cancellation any more."""
+    decided = next_move(
+        alive=alive,
+        state=state,
+        suspended=False,
+        in_state_s=in_state_s,
+        signalled_s=None,
+        cancelled_here=False,
+        watched=True,
     )
     assert decided is move
 

@@ -165,6 +165,7 @@ def test_prefect_and_the_record_tell_two_stories(battered: Battered, whole: Acce
             "not all of its steps are done: e2e_tests",
         ),
     ],
+    ids=["still running", "failed"],
 )
 def test_a_completed_run_whose_steps_are_not(
     battered: Battered, whole: Accepted, change: str, undo: str, words: str

@@ -41,7 +41,8 @@ async def held_build(service: ServiceUnderTest, record: Registry, prompted: bool
     async with asyncio.timeout(60):
         while (session := runtime.session()) is None or (prompted and runtime.delivery() is None):
             await asyncio.sleep(0.001)
-    frozen = processes.family(session.pid)
+    # Not its shell, the pane's own process: tmux wakes that up again.
+    frozen = [pid for pid in processes.family(session.pid) if pid != session.pid]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     try:

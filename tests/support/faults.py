@@ -208,12 +208,25 @@ class Battered(ServiceUnderTest):
             gate.open()
 
     def session_of(self, accepted: Accepted) -> list[int]:
-        """The processes of the agent's terminal, waited for."""
+        """The processes of the agent's terminal, waited for; without the pane's own: tmux wakes that when it stops."""
         runtime = RuntimeFolder(self.home, accepted.execution_id)
         until(lambda: None if runtime.session() else "no agent was started", 60)
         session = runtime.session()
         assert session is not None
-        return processes.family(session.pid)
+        return [pid for pid in processes.family(session.pid) if pid != session.pid]
+
+    def _freeze(self, accepted: Accepted) -> list[int]:
+        """Stop the agent's processes, and those that they made meanwhile."""
+        stopped: list[int] = []
+
+        def complaint() -> str | None:
+            more = [pid for pid in self.session_of(accepted) if pid not in stopped]
+            _signal(more, signal.SIGSTOP)
+            stopped.extend(more)
+            return "its processes still multiply" if more or not stopped else None
+
+        until(complaint, 30)
+        return stopped
 
     @contextmanager
     def frozen_agent(self, accepted: Accepted, step: Step) -> Iterator[list[int]]:
@@ -221,12 +234,10 @@ class Battered(ServiceUnderTest):
         with self.gate(accepted.run_id, step, ENTERING) as gate:
             gate.wait()
             if step is not Step.CREATE_PLAN:
-                pids = self.session_of(accepted)
-                _signal(pids, signal.SIGSTOP)
+                pids = self._freeze(accepted)
             gate.open()
             if step is Step.CREATE_PLAN:  # its agent starts here; planning takes it longer than finding it takes us
-                pids = self.session_of(accepted)
-                _signal(pids, signal.SIGSTOP)
+                pids = self._freeze(accepted)
         try:
             prompt = PHASES[step]
             if step is not Step.CREATE_PLAN:

@@ -82,12 +82,13 @@ class RuntimeFolder:
         self._session = self.root / "session.json"
         self._delivery = self.root / "delivery.json"
         self._owner = self.root / "owner.txt"
+        self._done = self.root / "done.json"
 
     def prepare(self, argv: Sequence[str]) -> None:
         """Forget an earlier agent, and write the program of the next one's pane. No agent may be running."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
-        for record in (self.exit_code, self._session, self._delivery):
+        for record in (self.exit_code, self._session, self._delivery, self._done):
             record.unlink(missing_ok=True)
         remove_tree(self.events_folder)  # the last agent wrote there
         self.events_folder.mkdir(mode=0o700)
@@ -140,6 +141,14 @@ class RuntimeFolder:
     def delivery(self) -> Delivery | None:
         record = _read(self._delivery)
         return Delivery(**record) if record else None
+
+    def is_done(self, identity: str, phase: str, prompt_sha256: str) -> bool:
+        """Whether this agent has done this phase for this prompt."""
+        return [identity, phase, prompt_sha256] in (_read(self._done) or {}).get("phases", [])
+
+    def record_done(self, identity: str, phase: str, prompt_sha256: str) -> None:
+        phases = [*(_read(self._done) or {}).get("phases", []), [identity, phase, prompt_sha256]]
+        write_atomic(self._done, json.dumps({"phases": phases[-100:]}))
 
     def record_delivery(self, delivery: Delivery) -> None:
         _write(self._delivery, delivery)

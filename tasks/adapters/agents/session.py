@@ -37,6 +37,10 @@ _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
 
 
+def _digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class _Wait:
     """One prompt that is waited for. Moments are of the monotonic clock, in seconds."""
@@ -99,8 +103,11 @@ class TerminalAgent:
     def ask(
         self, phase: Phase, prompt: str, complaint_about_outputs: Callable[[], str | None], deadline_s: float
     ) -> None:
-        began = time.monotonic()
+        began, digest = time.monotonic(), _digest(prompt)
         with self._program(phase) as program, self._changes() as changes:
+            if self._was_done(phase, digest, program) and complaint_about_outputs() is None:
+                _log.info("phase was done before session=%s phase=%s", self._terminal.name, phase)
+                return
             delivery, adopted = self._delivered(phase, prompt, program)
             turn = TurnSince(EventLog(self._runtime.events, delivery.offset))
             wait = _Wait(phase, program, changes, turn, began, began + deadline_s)
@@ -110,6 +117,7 @@ class TerminalAgent:
             except (WrongPhase, OutputsMissing, AgentSilent):
                 self._runtime.record_delivery(replace(delivery, settled=turn.has_ended))
                 raise
+            self._runtime.record_done(delivery.identity, phase, digest)
         _log.info("phase done session=%s phase=%s", self._terminal.name, phase)
 
     def screen(self, lines: int = 100) -> list[str]:
@@ -198,9 +206,13 @@ class TerminalAgent:
 
     # -- one prompt --
 
+    def _was_done(self, phase: Phase, digest: str, program: processes.Watched) -> bool:
+        """Whether this very agent has done it, for an engine that was killed before it could note that."""
+        return self._runtime.is_done(processes.identity(program.pid) or "", phase, digest)
+
     def _delivered(self, phase: Phase, prompt: str, program: processes.Watched) -> tuple[Delivery, bool]:
         """The prompt's delivery, and whether an earlier process had begun it."""
-        digest = hashlib.sha256(prompt.encode()).hexdigest()
+        digest = _digest(prompt)
         identity = processes.identity(program.pid) or ""
         known = self._runtime.delivery()
         with self._named_by(time.monotonic(), program, phase):

@@ -327,6 +327,26 @@ def recorded_before_paste(stage: Stage) -> None:
     record.write_text(json.dumps(delivery))
 
 
+def test_a_phase_before_the_last_one_is_not_prompted_for_again_either(stage: Stage) -> None:
+    """As when an engine is killed in a step that asks for two phases, after both are done."""
+    agent = stage.agent("obeys")
+    agent.start()
+    for _ in range(2):
+        ask(stage, agent)
+        ask(stage, agent, phase=Phase.CODING)
+    assert stage.prompts_taken() == ["planning", "coding"]
+
+
+def test_a_phase_whose_outputs_are_gone_is_prompted_for_again(stage: Stage) -> None:
+    agent = stage.agent("obeys")
+    agent.start()
+    ask(stage, agent)
+    ask(stage, agent, phase=Phase.CODING)
+    stage.workspace().plan.unlink()
+    ask(stage, agent)
+    assert stage.prompts_taken() == ["planning", "coding", "planning"]
+
+
 def test_a_prompt_that_was_recorded_but_not_typed_is_typed(stage: Stage) -> None:
     agent = stage.agent("obeys")
     agent.start()
