@@ -24,6 +24,16 @@ need() { missing="$missing $*"; }
 has tmux || need tmux
 has bwrap || need bubblewrap
 has git || need git
+case "${1:-}" in
+  check | test | test-faults) # the tests run dynamic sites that are written for node
+    has node || need nodejs
+    has npm || need npm
+    ;;
+esac
+if [ "${1:-}" = test-faults ]; then
+  has strace || need strace
+  [ -n "$(find /usr/lib -name 'libfaketime.so.1' 2>/dev/null | head -n 1)" ] || need libfaketime
+fi
 if has dpkg-query; then
   for font in $fonts; do
     [ -e "/var/lib/dpkg/info/$font.list" ] || need "$font"

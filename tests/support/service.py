@@ -181,6 +181,8 @@ class OneServicePerSession(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
+        if file.startswith("tests/faults/"):
+            return "faults"  # they batter a service of their own, one for all of them
         return "service" if _USES_SERVICE.search((ROOT / file).read_text(encoding="utf-8")) else file
 
 
