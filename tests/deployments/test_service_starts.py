@@ -180,6 +180,6 @@ def test_a_database_server_that_somebody_runs_is_used_and_remembered(
     assert registry.executions() == []
     registry.close()
     with psycopg.connect(beside(registry_role)[1].replace("+asyncpg", "")) as connection:
-        assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM deployment").fetchone() == (6,)
     assert own_service.make("up").stdout == started.stdout.replace("starting the service\n", "")
     assert own_service.make("down").returncode == 0  # before its database goes

@@ -191,7 +191,7 @@ async def test_a_cancel_reaches_an_engine_of_the_other_machine_and_what_waited_f
 
         asked = datetime.now(UTC)
         await client.set_flow_run_state(building, Cancelling())
-        cancelled = await until_state(client, building, is_in(StateType.CANCELLED, StateType.CRASHED), 30)
+        cancelled = await until_state(client, building, is_in(StateType.CANCELLED, StateType.CRASHED), 120)
         until(lambda: "the engine is there" if str(building) in second.engines else None, 30)
         until(lambda: f"agents are left: {agents_of(second)}" if agents_of(second) else None, 30)
         assert is_in(StateType.CANCELLED)(cancelled), cancelled.state

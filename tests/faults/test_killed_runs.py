@@ -53,7 +53,7 @@ def test_a_run_killed_in_a_step_goes_on_with_that_step(battered: Battered, step:
     "step",
     [
         pytest.param(
-            step, marks=[] if step is Step.GENERATE_CODE else pytest.mark.faults, id=f"{step:d} {step.task_name}"
+            step, marks=[] if step is Step.CREATE_PLAN else pytest.mark.faults, id=f"{step:d} {step.task_name}"
         )
         for step in (Step.CREATE_PLAN, Step.GENERATE_CODE, Step.E2E_TESTS)
     ],

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio
         ("full-build/on-demand", {"request": REQUEST | {"requirements": "x" * 20_001}}, "request.requirements"),
         ("full-build/on-demand", {"request": REQUEST | {"requirements": "a\x07b"}}, "request.requirements"),
         ("full-build/on-demand", {"request": REQUEST | {"host_provider": "mars"}}, "request.host_provider"),
-        ("full-build/on-demand", {"request": REQUEST | {"site_type": "dynamic"}}, "request.site_type"),
+        ("full-build/on-demand", {"request": REQUEST | {"site_type": "flash"}}, "request.site_type"),
         ("full-build/on-demand", {"request": REQUEST | {"agent": "human"}}, "request.agent"),
         ("full-build/on-demand", {"request": REQUEST | {"hosting": "default"}}, "request.hosting"),
         ("full-build/on-demand", {"request": REQUEST | {"colour": "red"}}, "colour"),
@@ -106,7 +106,8 @@ async def test_the_form_explains_every_field_in_its_order(service: ServiceUnderT
 
     fields = build.parameter_openapi_schema["definitions"]["SiteRequest"]["properties"]
     in_order = sorted(fields, key=lambda name: fields[name]["position"])
-    assert in_order == ["requirements", "email", "phone", "host_provider", "site_type", "agent", "hosting"]
+    asked, choices = ["requirements", "email", "phone"], ["host_provider", "site_type", "agent"]
+    assert in_order == [*asked, *choices, "approve_plan", "keep_days", "hosting"]
     assert all(field["title"] and field["description"] for field in fields.values())
     top = {**build.parameter_openapi_schema["properties"], **redeploy.parameter_openapi_schema["properties"]}
     assert all(field.get("description") for field in top.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments import redaction
+from tasks.adapters import redaction
 from tasks.adapters.redaction import SHOWN, Redactor, redact, secrets_of, with_redaction
 from tests.support.growth import growth
 

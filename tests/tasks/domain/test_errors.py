@@ -13,6 +13,9 @@ SAMPLES = {
     "path": "a", "reason": "a link", "host": "local-hosting/default", "next_move": "free some space",
     "transient": False, "site": "tmux-1", "owner": "run 1", "since": "noon", "url": "http://x", "check": "screenshot",
     "findings": ("a", "b", "c", "d"), "doing": "opening", "waiting_for": "coding",
+    "by_a_person": True, "cause": "health_check: HTTP 503", "serves": "release r1 serves again", "wanted": "r1",
+    "kept": ("r1",), "live": "r2", "trouble": "the disk is full", "left": ("a", "b", "c", "d", "e", "f"),
+    "shown": "the store refused; try again",
 }  # fmt: skip
 
 LEAVES = [

@@ -110,6 +110,7 @@ def test_progress_of_a_waiting_execution_names_no_step(registry: Registry) -> No
         "last_deployed": None,
         "verdict": None,
         "error": None,
+        "queue_position": 1,
     }
 
 
