@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
@@ -27,7 +28,7 @@ from tasks.domain.pipeline import Step
 from tasks.domain.prompts import kickoff
 from tasks.domain.requirements import Requirements
 from tasks.parts import ask, leave_turn
-from tasks.record import current_attempt, current_flow_run, in_thread, registry, show_markdown
+from tasks.record import current_flow_run, in_thread, registry, show_markdown
 
 PLAN_LIMIT_BYTES = 256 * 1024
 ROUNDS = 20
@@ -147,7 +148,8 @@ async def _ask_person(execution: Execution, number: int, may_change: bool) -> Pl
     await leave_turn(execution)
     watcher = asyncio.create_task(_resume_when_answered(question))
     try:
-        key = f"plan-{number}-attempt-{current_attempt()}"  # Prefect pauses once for each key
+        # Prefect pauses once for each key, and does not count the start of a run that was killed while it was paused.
+        key = f"plan-{number}-{uuid4()}"
         form = PlanAnswer.with_initial_data(description=body)
         given = await apause_flow_run(wait_for_input=form, timeout=int(ttl_s), poll_interval=1, key=key)
         return await _keep(question, given.model_dump(mode="json"), "Prefect UI")

@@ -70,8 +70,10 @@ async def test_a_plan_is_changed_approved_and_built_even_where_the_engine_dies_w
     assert record_of.execution(accepted.execution_id).live_release is None
 
     await kill_engine(service, flow_run_id)
-    async with asyncio.timeout(200):
-        while "attempt" not in [event.kind for event in record_of.events(accepted.execution_id, limit=500)]:
+    async with asyncio.timeout(200), service.client() as client:
+        while "crashed" not in [event.kind for event in record_of.events(accepted.execution_id, limit=500)]:
+            await asyncio.sleep(0.1)
+        while (state := (await client.read_flow_run(flow_run_id)).state) and not state.is_running():
             await asyncio.sleep(0.1)
     assert await asked(service, record_of, accepted) == first, "asked once"
     assert RuntimeFolder(service.home, accepted.execution_id).session() == session
