@@ -136,6 +136,7 @@ class Dispatcher:
         self.machine_id = machine_id
         self._elsewhere: frozenset[str] = frozenset()
         self._resumed: set[UUID] = set()
+        self._first_seen: dict[UUID, float] = {}
         self.hooks_s, self.stuck_s, self.last_word_s = hooks_s, STUCK_S, LAST_WORD_S
         self._deployments: dict[Verb, UUID] = {}
         self._signalled: dict[UUID, float] = {}
@@ -207,6 +208,15 @@ class Dispatcher:
         """What may be stale after trouble."""
         self._deployments.clear()
 
+    def _in_state_s(self, state: State[Any]) -> float:
+        """How long a flow run has been in its state: by its timestamp, or, where this machine's clock is behind the
+        server's, since it was first seen.
+        """
+        if len(self._first_seen) > 10_000:
+            self._first_seen.clear()
+        seen = self._first_seen.setdefault(state.id, time.monotonic())
+        return max(_age(state), time.monotonic() - seen)
+
     async def report(self, home: Path) -> None:
         """Say that this machine lives, and which runs it works on."""
         if self.machine_id is None:
@@ -235,10 +245,10 @@ class Dispatcher:
             if (status := status_of(state.type, run.status)) is not None and not status.is_final:
                 await self._write(run, status, None)
             return
-        if state.type is StateType.PENDING and _age(state) > self.stuck_s:
+        if state.type is StateType.PENDING and self._in_state_s(state) > self.stuck_s:
             await self._start_again(run, flow_run)
         if state.type is StateType.CRASHED:
-            if _age(state) < self.last_word_s:
+            if self._in_state_s(state) < self.last_word_s:
                 return
             await self._resume(run, flow_run, state)
             return
@@ -247,7 +257,7 @@ class Dispatcher:
         if not status.is_final:
             await self._write(run, status, None)
             return
-        if _age(state) < self.hooks_s:
+        if self._in_state_s(state) < self.hooks_s:
             return
         if status is Status.COMPLETED and run.status is Status.PENDING:  # too quick for any sweep to see it run
             await self._write(run, Status.RUNNING, None)
@@ -260,7 +270,7 @@ class Dispatcher:
         Its agent lives on meanwhile. A run that crashes again and again has failed.
         """
         times, news = await asyncio.to_thread(self.registry.note_crash, run.run_id, str(state.id))
-        if not news and _age(state) < self.stuck_s:
+        if not news and self._in_state_s(state) < self.stuck_s:
             return  # another machine's dispatcher does it
         if times > len(RESUME_AFTER_S):
             await self._close(run, flow_run)
@@ -333,7 +343,7 @@ class Dispatcher:
             alive=engine.alive,
             state=state.type if state else None,
             suspended=state is not None and state.name == "Suspended",
-            in_state_s=_age(state) if state else 0.0,
+            in_state_s=self._in_state_s(state) if state else 0.0,
             signalled_s=None if signalled is None else time.monotonic() - signalled,
             cancelled_here=engine.flow_run_id in self._cancelled_here,
             watched=engine.watched,
