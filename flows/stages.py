@@ -30,6 +30,7 @@ async def verify(execution: Execution, site: Site, transaction: bool = False) ->
         if transaction:
             raise await take_back(execution, error) from error
         raise
-    await keep_as_good(execution, site.release_id)
+    if transaction:  # a re-verification holds no lease: another release may be the good one by now
+        await keep_as_good(execution, site.release_id)
     suite = await e2e_tests(execution, site)
     return await give_verdict(execution, site, [health.outcome, pictures.outcome, suite.status])
