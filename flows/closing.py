@@ -9,9 +9,9 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from tasks.adapters.registry import RunRecord
 from tasks.domain.execution import Execution
-from tasks.domain.pipeline import Failure, Status, Verb
+from tasks.domain.pipeline import Failure, SiteState, Status, Verb
 from tasks.parts import stop_agent
-from tasks.record import execution_of, owner_of, registry
+from tasks.record import execution_of, owner_of, registry, set_site_state
 from tasks.recovery import settle
 
 SETTLE_S = 90.0
@@ -47,6 +47,8 @@ async def _clean_up(run: RunRecord, state: State[Any]) -> None:
     for what, result in zip(attempts, await asyncio.gather(*attempts.values(), return_exceptions=True), strict=True):
         if isinstance(result, BaseException):
             _log.error("clean-up failed what=%s execution=%s: %r", what, run.execution_id, result)
+            if what == "site":
+                await set_site_state(execution, SiteState.ROLLBACK_FAILED)
     await asyncio.to_thread(_give_back, run, execution)
 
 

@@ -56,7 +56,7 @@ async def settle(execution: Execution) -> None:
     """The same for a run that ended in between, by whoever cleans up after it: nothing unverified stays live.
 
     Does nothing where nothing was ever published, where another run writes the site by then, or where what serves is
-    good. Safe to repeat.
+    good. Safe to repeat. Raises what kept it from setting the site back.
     """
     owner = owner_of(execution.run_id)
     known = await in_thread(registry().resources, execution.execution_id)
@@ -68,9 +68,6 @@ async def settle(execution: Execution) -> None:
         return
     try:
         await _set_back(execution, lease)
-    except Exception:
-        await set_site_state(execution, SiteState.ROLLBACK_FAILED)
-        raise
     finally:
         await in_thread(registry().free_leases, owner)
 

@@ -41,6 +41,21 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the file's lock at this moment; where there is no file, nobody does (flock(2))."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def room_complaint(home: Path, min_free_bytes: int, min_free_inodes: int) -> str | None:
     """Why no work should begin that writes below ``home``; None where there is room. 0 asks for nothing.
 

@@ -15,7 +15,6 @@ Marker and program are reached through the same pointer: which of them answers c
 the socket's folder nor the plan, so nothing in there chooses where visitors are led.
 """
 
-import fcntl
 import os
 import secrets
 import socket
@@ -28,6 +27,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.adapters.disk import is_locked
 from tasks.adapters.sandbox.confinement import PATH, Confinement, base_runtime
 from tasks.adapters.workspace import read_bounded, write_atomic
 from tasks.domain.app import Runtime
@@ -107,17 +107,7 @@ def keeper_lock(home: Path) -> Path:
 
 
 def keeper_runs(home: Path) -> bool:
-    try:
-        handle = os.open(keeper_lock(home), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_locked(keeper_lock(home))
 
 
 def dependencies_folder(home: Path) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.adapters.disk import sync
+from tasks.adapters.disk import is_locked, sync
 from tasks.domain.errors import HostingError
 
 LOCK_S = 30.0
@@ -62,17 +62,7 @@ class Fence:
 
     def is_held(self) -> bool:
         """Whether somebody is in there at this moment."""
-        try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(self.path)
 
     def highest(self) -> int:
         try:
