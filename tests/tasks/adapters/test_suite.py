@@ -396,11 +396,12 @@ def test_a_report_of_the_suites_own_making_can_ask_a_reader_for_nothing(
     port, heard = canary
     there = f"http://127.0.0.1:{port}/"
     hostile = (
-        f"</iframe>\"'><script>console.log('ran'); new Image().src = '{there}'; fetch('{there}').catch(() => 0);"
+        f"</iframe>\"'><script>setInterval(() => console.log('ran'), 100); new Image().src = '{there}';"
+        f"fetch('{there}').catch(() => 0);"
         f"try {{ top.location = '{there}' }} catch {{}} window.open('{there}');"
-        f"setTimeout(() => document.forms[0].submit(), 200); setTimeout(() => location = '{there}', 600);"
+        f"setTimeout(() => document.forms[0].submit(), 2000); setTimeout(() => location = '{there}', 3000);"
         f"</script><base href='{there}'><form action='{there}'><input name='password' type='password'></form>"
-        f"<img src='{there}x.png'><iframe src='{there}'></iframe><meta http-equiv='refresh' content='1;url={there}'>"
+        f"<img src='{there}x.png'><iframe src='{there}'></iframe><meta http-equiv='refresh' content='4;url={there}'>"
     )
     result = ran(
         workspace,
@@ -412,11 +413,10 @@ def test_a_report_of_the_suites_own_making_can_ask_a_reader_for_nothing(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(None), args=["--no-sandbox"])
         try:
-            page, said = browser.new_page(), []
-            page.on("console", lambda message: said.append(message.text))
-            page.goto(workspace.report.as_uri())
-            page.wait_for_timeout(3000)  # longer than the last of what it tries
-            assert "ran" in said
+            page = browser.new_page()
+            with page.expect_console_message(lambda message: message.text == "ran"):
+                page.goto(workspace.report.as_uri())
+            page.wait_for_timeout(6000)  # longer than the last of what it tries
             assert page.url == workspace.report.as_uri()
             assert "Everything below this line was written by the generated suite" in page.inner_text("body > p")
             assert len(browser.contexts[0].pages) == 1
