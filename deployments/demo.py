@@ -23,6 +23,7 @@ from rich.text import Text
 from deployments.configuration import Service, ServiceRefused
 from deployments.postgres import ClusterError
 from deployments.service import configure, up
+from tasks.adapters.redaction import redact
 from tasks.adapters.registry import Event, Registry
 from tasks.adapters.workspace import Workspace
 from tasks.domain.errors import BuilderError
@@ -235,7 +236,7 @@ def main() -> int:
         console.print(words, markup=False)
         return 0 if well else 1
     except (ServiceRefused, ClusterError, BuilderError, ConnectionError, ValueError) as error:
-        console.print(f"make demo: {error}", markup=False)
+        console.print(f"make demo: {redact(str(error))}", markup=False)
         return 1
     except KeyboardInterrupt:
         if execution_id is None:

@@ -49,6 +49,7 @@ from deployments.prefect_runs import Gone, PrefectRuns
 from deployments.service import cluster_of, configure
 from tasks.adapters.archive_entries import ArchiveEntries
 from tasks.adapters.orphans import end_agent
+from tasks.adapters.redaction import redact
 from tasks.adapters.registry import Registry
 from tasks.adapters.registry.people import Belonging, Person
 from tasks.adapters.registry.retention import Owner
@@ -555,7 +556,7 @@ def main(arguments: Sequence[str]) -> int:
         *(BackupError, ServiceRefused, ClusterError, BuilderError, NotOver, StillThere),
         *(ConnectionError, psycopg.OperationalError, OSError, ValueError),
     ) as error:
-        sys.stderr.write(f"{told.command}: {error}\n")
+        sys.stderr.write(f"{told.command}: {redact(str(error))}\n")
         return 1
     return 0
 

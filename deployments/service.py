@@ -53,7 +53,7 @@ from deployments.processes import Process, end, records
 from deployments.readiness import Readiness, last_lines
 from deployments.supervision import Supervisor, ambient
 from tasks.adapters.hosts.caddy import site_server_argv, write_config
-from tasks.adapters.redaction import with_redaction
+from tasks.adapters.redaction import redact, with_redaction
 from tasks.adapters.registry import migrate
 from tasks.adapters.registry.machines import machine_id_of
 from tasks.adapters.workspace import write_atomic
@@ -66,8 +66,8 @@ DEADLINE_S = 180.0
 
 ENGINES_GRACE_S = 20.0
 
-ENGINE_LOGS_S = 30 * 86_400
-"""How long the output of a run's engine is kept. Its log in Prefect is not touched."""
+ENGINE_LOGS_S = 14 * 86_400
+"""How long the output of a run's engine is kept, as `make prune` keeps it. Its log in Prefect is not touched."""
 
 REGISTRY_DATABASE, PREFECT_DATABASE = "tmux_builder", "prefect"
 
@@ -537,7 +537,7 @@ def main(arguments: list[str]) -> int:
                 up(service, invitation=invitation)
                 out(where_to_look(service))
     except (ServiceRefused, ClusterError, BuilderError, ConnectionError, ValueError) as error:
-        sys.stderr.write(f"{'make ' if told.word in ('up', 'down') else ''}{told.word}: {error}\n")
+        sys.stderr.write(f"{'make ' if told.word in ('up', 'down') else ''}{told.word}: {redact(str(error))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; what was started so far goes on. Stop it with: make down\n")

@@ -16,6 +16,7 @@ from deployments.joining import (
     shared_database,
     store_token,
 )
+from deployments.service import main
 from tests.support.databases import (  # noqa: F401  # pytest finds fixtures by name
     free_port,
     postgres_cluster,
@@ -61,6 +62,16 @@ def test_an_invitation_that_others_can_read_is_refused_with_the_command(tmp_path
     file.chmod(0o640)
     with pytest.raises(ServiceRefused, match=r"mode 0640 .*chmod 600 "):
         Invitation.read(file)
+
+
+def test_what_is_said_to_a_terminal_holds_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMUX_BUILDER_HOME", str(tmp_path))
+    assert main(["join", "--from", f"{tmp_path}/AKIAIOSFODNN7EXAMPLE"]) == 1
+    said = capsys.readouterr().err
+    assert "AKIA" not in said
+    assert "[redacted]" in said
 
 
 def test_an_invitation_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
