@@ -20,11 +20,27 @@ def url(cluster: PrivateCluster, database: str) -> str:
     return cluster.url(database).replace("+psycopg", "")
 
 
+def started(cluster: PrivateCluster) -> "subprocess.Popen[bytes]":
+    """A server that answers. Started again where it ends at once, as supervisord does: after a kill -9 the old one's
+    children may be there for a moment longer, and PostgreSQL refuses to start beside them.
+    """
+    end = time.monotonic() + 30
+    while True:
+        server = subprocess.Popen(cluster.argv(), stderr=subprocess.DEVNULL)
+        while server.poll() is None:
+            try:
+                cluster.wait_ready(1)
+            except ClusterError:
+                assert time.monotonic() < end, "PostgreSQL did not answer within 30 s"
+            else:
+                return server
+        assert time.monotonic() < end, f"PostgreSQL ended with exit code {server.returncode}"
+
+
 @contextmanager
 def running(cluster: PrivateCluster) -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(cluster.argv(), stderr=subprocess.DEVNULL) as server:
+    with started(cluster) as server:
         try:
-            cluster.wait_ready()
             yield server
         finally:
             server.send_signal(signal.SIGINT)
