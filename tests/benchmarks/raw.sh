@@ -31,4 +31,4 @@ ask test_generation
 ask verification
 kill "$server"
 tmux -S "$workspace/tmux" kill-server
-grep -E '[0-9]+ (passed|failed)' pytest.log | tail -n 1
+grep -E '[0-9]+ (passed|failed)' pytest.log || tail -n 5 pytest.log

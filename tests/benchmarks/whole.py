@@ -66,6 +66,7 @@ def raw_seconds() -> float:
             "arguments": list(browser._FLAGS),
             "budget_s": 100.0,
             "test_s": suite._TEST_S,
+            "only_collect": False,
         }
         command = [
             *("bash", str(Path(__file__).with_name("raw.sh")), str(workspace), str(asked), sys.executable),
