@@ -42,10 +42,11 @@ async def six_steps(request: SiteRequest) -> Execution:
     async with record.pages():
         order = await create_user(request, None)
         execution = await create_session(order)
-        requirements = await gather_requirements(execution)
-        plan = await create_plan(execution, requirements)
-        await generate_code(execution, plan)
-        await deploy(execution)
+        async with record.writing(execution):
+            requirements = await gather_requirements(execution)
+            plan = await create_plan(execution, requirements)
+            await generate_code(execution, plan)
+            await deploy(execution)
         return execution
 
 
