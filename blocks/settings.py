@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     )
     max_agents: int = Field(4, ge=1, le=1000, description="How many agents work at a time, on all machines together.")
     max_per_user: int = Field(2, ge=1, le=1000, description="How many agents work for one user at a time.")
+    max_browsers: int = Field(
+        os.cpu_count() or 1, ge=1, le=1000, description="How many browsers look at sites at a time, on each machine."
+    )
     min_free_mb: int = Field(
         1024, ge=0, description="Free space, in MB, that a disk must have for work to be accepted. 0: no guard."
     )

@@ -14,8 +14,8 @@ from tasks.domain.hosting import Site
 from tasks.domain.markdown import fenced, plain, tamed
 from tasks.domain.pipeline import Step, Verb
 from tasks.domain.prompts import test_generation, verification
-from tasks.parts import ask
-from tasks.record import in_thread, interruptible, patiently, recorded, registry, show_check, show_markdown
+from tasks.parts import ask, with_browser
+from tasks.record import in_thread, patiently, recorded, registry, show_check, show_markdown
 
 SUITE_LIMIT_BYTES = 512 * 1024
 
@@ -34,7 +34,7 @@ async def e2e_tests(execution: Execution, site: Site) -> SuiteResult:
         )
         if asked:
             await _ask_for_suite(execution, site)
-        result = await interruptible(
+        result = await with_browser(
             lambda stop: run_suite(
                 workspace, site, settings().sandbox, settings().suite_deadline_s, settings().browser, stop=stop
             )

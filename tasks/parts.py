@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from functools import cache
 from threading import Event
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import httpx
 from prefect import get_run_logger
@@ -20,6 +20,7 @@ from tasks.adapters.hosts.dependencies import Registries
 from tasks.adapters.hosts.local import LocalHost
 from tasks.adapters.hosts.local_app import LocalAppHost
 from tasks.adapters.sandbox import Mode, self_test
+from tasks.adapters.turns import turn
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import Phase
@@ -28,6 +29,8 @@ from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Receipt
 from tasks.domain.request import SiteType
 from tasks.record import PATIENCE_S, in_thread, interruptible, registry, run_log
+
+T = TypeVar("T")
 
 Hosting = LocalHosting
 """Every block type that a site can be hosted by."""
@@ -129,6 +132,20 @@ async def take_turn(execution: Execution) -> None:
 async def leave_turn(execution: Execution) -> None:
     """Let another run's agent work while this one's waits for a person."""
     await in_thread(registry().leave_slot, "agent", execution.run_id)
+
+
+async def with_browser(work: Callable[[Event], T]) -> T:
+    """`work` in a thread, when one of the machine's browsers is free: where many run at once, a page that is quick
+    takes long, and would be blamed for it.
+    """
+
+    def waited(stop: Event) -> T:
+        with turn(settings().home / "run", "browser", settings().max_browsers, stop) as seconds:
+            if seconds > 1:
+                run_log().info("waited %.0f s for a browser's turn (%d at a time)", seconds, settings().max_browsers)
+            return work(stop)
+
+    return await interruptible(waited)
 
 
 @cache

@@ -13,7 +13,8 @@ from tasks.domain.errors import BrowserError, CheckFailed
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Step
-from tasks.record import in_thread, interruptible, patiently, recorded, registry, show_check, show_markdown
+from tasks.parts import with_browser
+from tasks.record import in_thread, patiently, recorded, registry, show_check, show_markdown
 
 _SHOWN = 4
 
@@ -28,7 +29,7 @@ async def screenshot(execution: Execution, site: Site) -> Check:
 
     async def work() -> Check:
         try:
-            check = await interruptible(
+            check = await with_browser(
                 lambda stop: photograph(site, folder, settings().sandbox, settings().browser, stop=stop)
             )
         except BrowserError as error:
