@@ -35,16 +35,27 @@ class Bridge:
         self._idle_s, self._most = idle_s, connections
         self._open: dict[asyncio.Task[None], socket.socket] = {}
         self._folder: Path | None = None
+        self._at: Path | None = None
+
+    def at(self, socket_path: Path) -> Self:
+        """Listen there, in place of a folder of its own; a socket that lies there is replaced."""
+        self._at = socket_path
+        return self
 
     @property
     def path(self) -> Path:
+        if self._at is not None:
+            return self._at
         if self._folder is None:
             raise RuntimeError("a bridge has a path only inside its with block")
         return self._folder / "bridge.sock"
 
     def __enter__(self) -> Self:
-        roomy = len(tempfile.gettempdir()) + 30 < _SOCKET_PATH_BYTES
-        self._folder = Path(tempfile.mkdtemp(prefix="tb-", dir=None if roomy else "/tmp"))  # noqa: S108 (mkdtemp, 0700)
+        if self._at is None:
+            roomy = len(tempfile.gettempdir()) + 30 < _SOCKET_PATH_BYTES
+            self._folder = Path(tempfile.mkdtemp(prefix="tb-", dir=None if roomy else "/tmp"))  # noqa: S108 (mkdtemp, 0700)
+        else:
+            self._at.unlink(missing_ok=True)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=self._bridge_name, daemon=True)
         self._thread.start()
@@ -62,6 +73,8 @@ class Bridge:
             self._loop.close()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
+            if self._at is not None:
+                self._at.unlink(missing_ok=True)
 
     async def _listen(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -129,7 +142,8 @@ class Bridge:
                 await target.drain()
             if not data:
                 with contextlib.suppress(OSError):
-                    target.write_eof()
+                    if target.can_write_eof():  # TLS has no half of a connection to close
+                        target.write_eof()
                 return
 
 
@@ -167,11 +181,10 @@ class Egress(Bridge):
         if method != "CONNECT" or target not in self._allowed:
             await self._refuse(near_out, target)
         host, _, port = target.rpartition(":")
-        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        addresses = [address[0] for *_, address in found if _may_be_dialled(str(address[0]))]
-        if not addresses:
+        address = await resolved(host, int(port))
+        if address is None:
             await self._refuse(near_out, target)
-        streams = await asyncio.open_connection(str(addresses[0]), int(port))
+        streams = await asyncio.open_connection(address, int(port))
         near_out.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         return streams
 
@@ -182,6 +195,12 @@ class Egress(Bridge):
         await near_out.drain()
         near_out.close()
         raise PermissionError(f"{target} is not allowed")
+
+
+async def resolved(host: str, port: int) -> str | None:
+    """An address of that name which is somebody else's machine; None where there is none. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    return next((str(address[0]) for *_, address in found if _may_be_dialled(str(address[0]))), None)
 
 
 def _may_be_dialled(address: str) -> bool:

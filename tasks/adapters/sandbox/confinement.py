@@ -34,10 +34,10 @@ _FILE_BYTES, _OPEN_FILES = 512 << 20, 4096
 class Confinement:
     """A command and everything it may touch. Paths on the left of a mapping are inside ones, absolute.
 
-    ``writable`` folders may lie in ``readonly`` ones. Host paths must not be links, and their parents must not be
-    writable by whoever is confined. ``hosts`` are names that mean loopback inside. With ``bridge``, connections to
-    127.0.0.1:``bridge_port`` inside arrive at that unix socket, and nothing else is reachable. ``memory`` is what one
-    process may take, in bytes; `cgroup` limits the sum.
+    ``writable`` folders may lie in ``readonly`` ones, and the other way round. Host paths must not be links, and their
+    parents must not be writable by whoever is confined. ``hosts`` are names that mean loopback inside. With
+    ``bridge``, connections to 127.0.0.1:``bridge_port`` inside arrive at that unix socket, and nothing else is
+    reachable. ``memory`` is what one process may take, in bytes; `cgroup` limits the sum.
     """
 
     command: tuple[str, ...]
@@ -82,14 +82,13 @@ def plan(confinement: Confinement) -> Plan:
         command = [sys.executable, "-I", "-S", RELAY, port, BRIDGE_SOCKET, "--", *command]
     bound: list[tuple[str, bool]] = []
     mounts: list[Word] = []
-    for flag, folders, must_be_folder in (
-        ("--ro-bind", readonly, False),
-        ("--bind", confinement.writable, True),
-        ("--bind", {} if confinement.bridge is None else {BRIDGE_SOCKET: confinement.bridge}, False),
-    ):
-        for inside, host in sorted(folders.items()):
-            mounts += [flag, ("bound", len(bound)), inside]
-            bound.append((str(host), must_be_folder))
+    folders = [(inside, "--ro-bind", host, False) for inside, host in readonly.items()]
+    folders += [(inside, "--bind", host, True) for inside, host in confinement.writable.items()]
+    if confinement.bridge is not None:
+        folders.append((BRIDGE_SOCKET, "--bind", confinement.bridge, False))
+    for inside, flag, host, must_be_folder in sorted(folders):  # outer ones first: an inner one lies over them
+        mounts += [flag, ("bound", len(bound)), inside]
+        bound.append((str(host), must_be_folder))
     hosts = "".join(f"127.0.0.1 {name}\n" for name in ("localhost", *confinement.hosts)).encode()
     program = seccomp.program()
     return Plan(

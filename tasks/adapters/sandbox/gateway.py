@@ -1,0 +1,243 @@
+"""The way out of an agent's sandbox, and the program of its pane: serves it, and runs the agent beside it.
+
+`python -m tasks.adapters.sandbox.gateway SOCKET FIFO LOG PHASE -- COMMAND…` reads its `Way` as JSON from FIFO, listens
+on SOCKET, and becomes the parent of COMMAND, whose exit code is its own. It belongs to the terminal, not to the flow: a
+flow that is killed leaves both alive, and neither outlives the other. The model's key is here alone: it came through a
+pipe, it is in no file, environment or command line, and is put into each request on its way out.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from tasks.adapters.sandbox.bridge import Bridge, Streams, resolved
+
+MODEL_PATHS = ("/v1/messages", "/v1/messages/count_tokens")
+"""What is asked of the model's API. Its files and batches would be a place to leave things in."""
+
+_HEAD_BYTES = 64 << 10
+_IDLE_S = 900.0
+"""A model may think for minutes before its first word."""
+
+_REACH_S, _LINGER_S = 8.0, 2.0  # both end before the bridge gives up on a connection
+_CHUNK = 1 << 16
+
+_LOG_BYTES = 2 << 20
+_LOG_BYTES_AT_MOST = 16 * _LOG_BYTES
+"""Of all lines; the model's requests, which are counted, have the room above what strangers can fill."""
+
+_LEFT_OUT = (b"proxy-", b"connection:", b"host:", b"keep-alive:", b"expect:")
+_REPLACED = (b"x-api-key:", b"authorization:")
+"""Whose key it is, and what is between two machines only."""
+
+_TARGET = re.compile(r"[!-~]+")
+_HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
+"""RFC 9112, sections 3 and 5. What deviates is read by one server like this and by the next one like that."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """``api`` is the model API's address; ``allowed`` are ``host:port`` by phase, with ``*`` for all of them.
+
+    ``requests``: how many model requests the execution may make; 0: as many as it likes.
+    """
+
+    api: str
+    key: str = field(repr=False)
+    allowed: dict[str, list[str]] = field(default_factory=dict)
+    requests: int = 0
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class Gateway(Bridge):
+    """Two kinds of request: for a path of the model API, which gets the key, and CONNECT to a name that is allowed."""
+
+    def __init__(self, way: Way, log: Path, phase: Path) -> None:
+        super().__init__("gateway", _IDLE_S)
+        self._way, self._log, self._phase = way, log, phase
+        parts = urlsplit(way.api)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{way.api!r} is no address of a model API; expected https://host")
+        if not (way.key.isascii() and way.key.isprintable()):
+            raise ValueError("the model's key holds a line break or another character that no header may hold")
+        self._tls = parts.scheme == "https"
+        self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
+        self._authority, self._prefix = parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
+        self._made = self._requests_before()
+
+    def _requests_before(self) -> int:
+        try:
+            return self._log.read_bytes().count(f'"verdict": "model", "target": "{MODEL_PATHS[0]}"'.encode())
+        except FileNotFoundError:
+            return 0
+
+    def note(self, verdict: str, target: str, **more: object) -> None:
+        """One line for whoever owns the execution. Kept short, and not without end."""
+        line = {"at": round(time.time(), 3), "verdict": verdict, "target": target[:300], **more}
+        with self._log.open("a") as file:
+            if file.tell() < (_LOG_BYTES if verdict in ("allow", "deny") else _LOG_BYTES_AT_MOST):
+                file.write(json.dumps(line) + "\n")
+
+    async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
+        try:
+            head = await near_in.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            raise ConnectionError("no request") from error
+        line, *headers = head[:_HEAD_BYTES].split(b"\r\n")
+        method, _, rest = line.decode("latin-1").partition(" ")
+        target = rest.partition(" ")[0]
+        headers, near = [header for header in headers if header], (near_in, near_out)
+        if not _TARGET.fullmatch(target) or not all(map(_HEADER.fullmatch, headers)):
+            await self._refuse(near, repr(target), "it is no request of HTTP/1.1")
+        if method == "CONNECT":
+            return await self._tunnel(near, target.lower())
+        return await self._model(near, method, target, headers)
+
+    # -- other hosts --
+
+    def _allowed(self) -> set[str]:
+        try:
+            phase = self._phase.read_text().strip()
+        except OSError:
+            phase = ""
+        return {name.lower() for key in ("*", phase) for name in self._way.allowed.get(key, [])}
+
+    async def _tunnel(self, near: Streams, target: str) -> Streams:
+        if target not in self._allowed():
+            await self._refuse(near, target, "it is not on the list of this phase")
+        host, _, port = target.rpartition(":")
+        try:
+            address = await resolved(host, int(port))
+            streams = await self._reached(address, int(port), tls=False) if address else None
+        except OSError as error:
+            await self._away(near, target, error)
+        if streams is None:
+            await self._refuse(near, target, "it leads to this machine, or to one beside it")
+        self.note("allow", target)
+        near[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        return streams
+
+    async def _refuse(self, near: Streams, target: str, reason: str) -> NoReturn:
+        self.note("deny", target, reason=reason)
+        await self._answer(near, 403, "permission_error", f"{target[:100]}: not allowed, {reason}")
+
+    async def _reached(self, host: str, port: int, tls: bool) -> Streams:
+        async with asyncio.timeout(_REACH_S):
+            return await asyncio.open_connection(host, port, ssl=ssl.create_default_context() if tls else None)
+
+    async def _away(self, near: Streams, target: str, error: OSError) -> NoReturn:
+        self.note("unreachable", target, reason=(str(error) or "it does not answer in time")[:200])
+        await self._answer(near, 502, "api_error", f"{target[:100]} does not answer")
+
+    # -- the model --
+
+    async def _model(self, near: Streams, method: str, target: str, headers: list[bytes]) -> Streams:
+        path = target.partition("?")[0]
+        if method == "HEAD" and path == "/":  # whether there is anybody
+            await self._answer(near, 200, "", "")
+        if not target.startswith("/"):
+            await self._refuse(near, target, "plain HTTP goes nowhere from here")
+        if method != "POST" or path not in MODEL_PATHS:
+            await self._refuse(near, f"{method} {path}", "it is no request for a message")
+        if path == MODEL_PATHS[0]:
+            if self._way.requests and self._made >= self._way.requests:
+                self.note("budget", path, requests=self._made)
+                await self._answer(near, 403, "permission_error", "the execution's budget of requests is spent")
+            self._made += 1
+        try:
+            far_in, far_out = await self._reached(self._host, self._port, self._tls)
+        except OSError as error:
+            self._made -= path == MODEL_PATHS[0]
+            await self._away(near, self._authority, error)
+        dropped = (*_LEFT_OUT, *(_REPLACED if self._way.key else ()))
+        kept = [header for header in headers if not header.lower().startswith(dropped)]
+        sent = [
+            f"{method} {self._prefix}{target} HTTP/1.1".encode("latin-1"),
+            f"Host: {self._authority}".encode(),
+            *([f"x-api-key: {self._way.key}".encode()] if self._way.key else []),
+            b"Connection: close",  # one request a connection: what would follow on it would be sent unread
+            *kept,
+        ]
+        far_out.write(b"\r\n".join(sent) + b"\r\n\r\n")
+        return _Overheard(far_in, lambda status: self._answered(path, status)), far_out
+
+    def _answered(self, path: str, status: int) -> None:
+        self.note("model", path, status=status)
+
+    async def _answer(self, near: Streams, status: int, kind: str, words: str) -> NoReturn:
+        near_in, near_out = near
+        body = json.dumps({"type": "error", "error": {"type": kind, "message": words}}).encode() if kind else b""
+        reason = {200: "OK", 403: "Forbidden", 502: "Bad Gateway"}[status]
+        near_out.write(
+            f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            "Connection: close\r\n\r\n".encode()
+            + body
+        )
+        with contextlib.suppress(OSError):
+            near_out.write_eof()
+            async with asyncio.timeout(_LINGER_S):  # who still sends a body would lose the answer
+                while await near_in.read(_CHUNK):
+                    pass
+        near_out.close()
+        raise PermissionError(words)
+
+
+class _Overheard(asyncio.StreamReader):
+    """Hands through what is read, and tells the status of the answer's first line.
+
+    The sender learns that the connection ends with this answer, even from a server that does not say so: what it
+    sent next would be lost.
+    """
+
+    def __init__(self, source: asyncio.StreamReader, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._source, self._tell, self._first = source, tell, True
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await self._source.read(n)
+        if self._first:
+            self._first = False
+            words = data[:16].split(b" ")
+            status = int(words[1][:3]) if len(words) > 1 and words[1][:3].isdigit() else 0
+            self._tell(status)
+            line, end, rest = data.partition(b"\r\n")
+            if status and b"\r\nconnection: close\r\n" not in data.lower():
+                data = line + end + b"Connection: close\r\n" * bool(end) + rest
+        return data
+
+
+def run(socket: Path, way: Way, log: Path, phase: Path, command: Sequence[str]) -> int:
+    """Serve ``socket`` while ``command`` runs. Its exit code, or 128 and the signal that ended it."""
+    for typed in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(typed, lambda *_: None)  # for the agent; what is ignored, it would inherit
+    with Gateway(way, log, phase).at(socket):
+        code = subprocess.run(command, check=False).returncode
+    return 128 - code if code < 0 else code
+
+
+def main() -> None:
+    socket, fifo, log, phase, separator, *command = sys.argv[1:]
+    if separator != "--":
+        sys.exit("gateway: expected SOCKET FIFO LOG PHASE -- COMMAND")
+    os.umask(0o077)
+    way = Way(**json.loads(Path(fifo).read_text()))
+    Path(fifo).unlink()
+    sys.exit(run(Path(socket), way, Path(log), Path(phase), command))
+
+
+if __name__ == "__main__":
+    main()
