@@ -1,5 +1,6 @@
 """Chat between people and the agent. The flow that owns the agent delivers it."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Row, select
@@ -10,20 +11,49 @@ from tasks.adapters.registry.schema import db_clock, messages
 
 
 def _message(row: Row[Any]) -> Message:
-    return Message(row.message_id, row.execution_id, row.author, row.body, row.created_at, row.delivered_at)
+    return Message(row.message_id, row.execution_id, row.author, row.body, row.created_at, row.delivered_at, row.kind)
 
 
 class Messages(Database):
-    def post_message(self, execution_id: str, author: Literal["user", "agent", "system"], body: str) -> int:
+    def post_message(
+        self,
+        execution_id: str,
+        author: Literal["user", "agent", "system"],
+        body: str,
+        kind: Literal["say", "interrupt"] = "say",
+    ) -> int:
         """The new message's id. Ids grow with time inside one execution. Raises UnknownExecution."""
         with self._write() as connection:
             self._lock_execution(connection, execution_id)
-            row = {"execution_id": execution_id, "author": author, "body": body}
+            row = {"execution_id": execution_id, "author": author, "body": body, "kind": kind}
             message_id = int(
                 connection.execute(messages.insert().values(**row).returning(messages.c.message_id)).scalar_one()
             )
             self._note(connection, "message", execution_id, message_id=message_id, author=author)
         return message_id
+
+    def note_said(self, execution_id: str, said: Sequence[tuple[str, str, str, str]]) -> int:
+        """Add what the agent's own transcript tells, each as (source_id, author, kind, body); how many were new.
+
+        What was noted before, told by its ``source_id``, is passed over. Raises UnknownExecution.
+        """
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            new = 0
+            for source_id, author, kind, body in said:
+                row = {
+                    "execution_id": execution_id,
+                    "source_id": source_id,
+                    "author": author,
+                    "kind": kind,
+                    "body": body,
+                }
+                statement = self._insert(messages).values(**row)
+                unknown = statement.on_conflict_do_nothing(index_elements=["execution_id", "source_id"])
+                new += connection.execute(unknown).rowcount
+            if new:
+                self._note(connection, "said", execution_id, messages=new)
+        return new
 
     def messages(self, execution_id: str, after_id: int = 0, limit: int = 100) -> list[Message]:
         """The conversation, oldest first."""

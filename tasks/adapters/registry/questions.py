@@ -1,6 +1,6 @@
 """What people are asked, and what they answered. Whoever answers first, wherever, has answered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Row, select
@@ -15,7 +15,9 @@ def _question(row: Row[Any]) -> Question:
 
 
 class Questions(Database):
-    def ask_question(self, run_id: str, kind: Literal["plan"], number: int, body: str, ttl_s: float) -> Question:
+    def ask_question(
+        self, run_id: str, kind: Literal["plan", "agent"], number: int, body: str, ttl_s: float
+    ) -> Question:
         """The question of this run, kind and round: asked before, answered or not, or asked by this call."""
         with self._write() as connection:
             execution, _run = self._lock_run(connection, run_id)
@@ -51,12 +53,33 @@ class Questions(Database):
                 self._note(connection, "answered", row.execution_id, row.run_id, question_id=question_id, by=by)
             return _question(connection.execute(this).one())
 
-    def questions(self, execution_id: str, kind: Literal["plan"]) -> list[Question]:
+    def questions(self, execution_id: str, kind: Literal["plan", "agent"]) -> list[Question]:
         """All that was asked of this kind, oldest first."""
         query = select(questions).where(questions.c.execution_id == execution_id, questions.c.kind == kind)
         with self._read() as connection:
             rows = connection.execute(query.order_by(questions.c.asked_at, questions.c.round))
             return [_question(row) for row in rows]
+
+    def close_questions(self, run_id: str, by: str) -> None:
+        """The agent's questions of this run wait for nobody any more: it was answered, or it went on."""
+        mine = questions.c.run_id == run_id, questions.c.kind == "agent", questions.c.answer.is_(None)
+        with self._write() as connection:
+            execution, _run = self._lock_run(connection, run_id)
+            values = {"answer": {}, "answered_by": by, "answered_at": db_clock()}
+            if connection.execute(questions.update().where(*mine).values(**values)).rowcount:
+                self._note(connection, "answered", execution.execution_id, run_id, by=by)
+
+    def note_refused(self, run_id: str, refused: Sequence[Mapping[str, str]]) -> None:
+        """Keep what the agent of this run asked of the world and did not get."""
+        with self._write() as connection:
+            execution, _run = self._lock_run(connection, run_id)
+            self._note(connection, "egress_refused", execution.execution_id, run_id, refused=list(refused))
+
+    def waits_for_person(self, run_id: str) -> bool:
+        """Whether the run's agent has asked something that nobody has answered."""
+        mine = questions.c.run_id == run_id, questions.c.kind == "agent", questions.c.answer.is_(None)
+        with self._read() as connection:
+            return connection.execute(select(questions.c.question_id).where(*mine).limit(1)).first() is not None
 
     def open_question(self, execution_id: str) -> Question | None:
         """What the execution waits for a person to answer; None where it waits for nothing."""

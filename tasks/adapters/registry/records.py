@@ -117,7 +117,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A line of chat. ``author``: user, agent or system."""
+    """A line of chat. ``author``: user, agent or system. ``kind``: say; interrupt, which ends the agent's turn; or
+    tool, what the agent did, in one line.
+    """
 
     message_id: int
     execution_id: str
@@ -125,6 +127,7 @@ class Message:
     body: str
     created_at: datetime
     delivered_at: datetime | None
+    kind: str = "say"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from tasks.domain.check import Outcome
 from tasks.domain.pipeline import TOTAL_STEPS, SiteState, Status, Verb, Verdict
 
-REVISION = "0002"
+REVISION = "0003"
 """The alembic revision that these tables are at."""
 
 
@@ -288,6 +288,10 @@ messages = Table(
     Column("body", Words, nullable=False),
     _moment("created_at"),
     Column("delivered_at", Utc()),
+    Column("kind", Text, nullable=False, default="say", server_default="say"),
+    Column("source_id", Text),
+    UniqueConstraint("execution_id", "source_id"),
+    _known("kind", ("say", "interrupt", "tool")),
     _known("author", ("user", "agent", "system")),
     Index("ix_messages_execution_id_message_id", "execution_id", "message_id"),
 )
@@ -347,7 +351,7 @@ questions = Table(
     Column("expires_at", Utc(), nullable=False),
     Column("answered_at", Utc()),
     UniqueConstraint("run_id", "kind", "round"),
-    _known("kind", ("plan",)),
+    _known("kind", ("plan", "agent")),
     CheckConstraint("(answer IS NULL) = (answered_at IS NULL)", name="answered_at_a_moment"),
     CheckConstraint("round >= 1", name="round_counts_from_1"),
 )
