@@ -1,7 +1,8 @@
 """What the pipeline asks of a coding agent, and how its answers are read. Pure: texts in, verdicts out."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -65,24 +66,82 @@ class Turn(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     WORKING = "working"
+    WAITING = "waiting"
     ENDED = "ended"
 
 
-def turn_after(event_names: list[str]) -> Turn:
-    """Fold the names of an agent's hook events, oldest first.
+@dataclass(frozen=True)
+class AskedQuestion:
+    """One question of the agent's, with the answers that it offers."""
+
+    header: str
+    question: str
+    choices: tuple[str, ...] = ()
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class AgentEvent:
+    """What one hook told. Only ``name`` is there for every agent.
 
     The names are Claude Code's (https://docs.claude.com/en/docs/claude-code/hooks); the offline agent writes the same.
-
-    >>> turn_after(["SessionStart", "UserPromptSubmit", "Stop", "UserPromptSubmit"])
-    <Turn.WORKING: 'working'>
+    ``tool`` and ``about`` say what a tool call does, in one line; ``kind`` and ``message`` are a notification's or an
+    error's.
     """
-    turn = Turn.STARTING
-    for name in event_names:
-        match name:
+
+    name: str
+    session_id: str = ""
+    source: str = ""
+    tool: str = ""
+    about: str = ""
+    questions: tuple[AskedQuestion, ...] = ()
+    kind: str = ""
+    message: str = ""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether a person has typed /clear, which gives the session a new id."""
+        return self.name == "SessionStart" and self.source == "clear" and self.session_id != ""
+
+
+def of_session(events: Sequence[AgentEvent], session_id: str) -> list[AgentEvent]:
+    """Those of the agent's own session. A program of the same name that it starts has hooks too, and another id.
+
+    A person at the terminal who types /clear gives the session a new id; the event that tells so is believed.
+
+    >>> [event.name for event in of_session([AgentEvent("Stop", "nested"), AgentEvent("Stop", "own")], "own")]
+    ['Stop']
+    """
+    found = []
+    for event in events:
+        if event.is_clear:
+            session_id = event.session_id
+        if event.session_id in ("", session_id):
+            found.append(event)
+    return found
+
+
+QUESTION_TOOL = "AskUserQuestion"
+
+
+def turn_after(events: Iterable[AgentEvent], turn: Turn = Turn.STARTING) -> Turn:
+    """Fold an agent's events, oldest first.
+
+    >>> turn_after([AgentEvent("SessionStart"), AgentEvent("UserPromptSubmit")])
+    <Turn.WORKING: 'working'>
+    >>> turn_after([AgentEvent("UserPromptSubmit"), AgentEvent("PermissionRequest", tool="Bash")])
+    <Turn.WAITING: 'waiting'>
+    """
+    for event in events:
+        match event.name:
+            case "SessionStart" if event.source == "compact":
+                continue  # amid a turn
             case "SessionStart" | "Stop" | "StopFailure":
                 turn = Turn.IDLE
-            case "UserPromptSubmit":
+            case "UserPromptSubmit" | "PostToolUse" | "PostToolUseFailure" | "PermissionDenied":
                 turn = Turn.WORKING
+            case "PermissionRequest":
+                turn = Turn.WAITING
             case "SessionEnd":
                 turn = Turn.ENDED
     return turn

@@ -1,40 +1,51 @@
 """The agent's hook events: one JSON object a line, appended by the agent, and read as hostile.
 
-A line's ``hook_event_name`` is all that is taken from it. Whoever runs inside the sandbox can forge these lines:
-they are believed for progress, never for a gate.
+Whoever runs inside the sandbox can forge these lines: they are believed for progress, never for a gate. Their texts are
+cut and stripped of what a terminal or a page would obey.
 """
 
 import json
 import os
 import stat
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tasks.domain.agent import Turn, turn_after
+from tasks.domain.agent import AgentEvent, AskedQuestion, Turn, of_session, turn_after
+from tasks.domain.text import plain_text
 
 CHUNK_BYTES = 256 * 1024
 """How much is read in one go; a line that is longer is skipped."""
 
 _CHUNKS_AT_ONCE = 8
-_NAME_LENGTH = 64
+_NAME_LENGTH, _TEXT_LENGTH = 64, 2000
 
 
-class EventLog:
+class JsonLines:
     """Reads on from ``offset``, whole lines only. A file that has become shorter is read from its start."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, until: int = sys.maxsize, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._path = path
+        self._chunk_bytes = chunk_bytes
         self._offset = offset
+        self._until = until
 
-    def names(self) -> list[str]:
-        """The names of the events since the last call; of a flood, the first 2 MiB."""
-        found: list[str] = []
+    @property
+    def offset(self) -> int:
+        """Up to here every line was read."""
+        return self._offset
+
+    def new(self) -> list[dict[str, Any]]:
+        """The objects since the last call; of a flood, the first 2 MiB. What is no object is left out."""
+        found: list[dict[str, Any]] = []
         for _ in range(_CHUNKS_AT_ONCE):
             chunk = self._chunk()
             whole, newline, _half = chunk.rpartition(b"\n")
-            if not newline and len(chunk) < CHUNK_BYTES:
+            if not newline and len(chunk) < self._chunk_bytes:
                 break
             self._offset += len(whole) + 1 if newline else len(chunk)
-            found += [name for line in whole.split(b"\n") if (name := _name(line))]
+            found += [record for line in whole.split(b"\n") if (record := _object(line)) is not None]
         return found
 
     def _chunk(self) -> bytes:
@@ -48,18 +59,70 @@ class EventLog:
                 return b""
             if status.st_size < self._offset:
                 self._offset = 0
-            return os.pread(handle, CHUNK_BYTES, self._offset)
+            return os.pread(handle, min(self._chunk_bytes, self._until - self._offset), self._offset)
         finally:
             os.close(handle)
 
 
-def _name(line: bytes) -> str | None:
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    name = event.get("hook_event_name") if isinstance(event, dict) else None
-    return name if isinstance(name, str) and len(name) <= _NAME_LENGTH else None
+    return record if isinstance(record, dict) else None
+
+
+class EventLog(JsonLines):
+    """The events of one session; with an empty ``session_id``, of an agent that has only one.
+
+    ``session_id`` is the one that the session began with: what came before ``offset`` says which it has there.
+    """
+
+    def __init__(self, path: Path, offset: int = 0, session_id: str = "", until: int = sys.maxsize) -> None:
+        super().__init__(path, offset, until)
+        self._session_id = session_id
+        if session_id and offset:
+            before, read = EventLog(path, 0, session_id, until=offset), -1
+            while read < before.offset:
+                read = before.offset
+                before.events()
+            self._session_id = before._session_id
+
+    def events(self) -> list[AgentEvent]:
+        """Those since the last call, oldest first."""
+        found = [event for record in self.new() if (event := _event(record)) is not None]
+        if not self._session_id:
+            return found
+        own = of_session(found, self._session_id)
+        self._session_id = next((event.session_id for event in reversed(own) if event.is_clear), self._session_id)
+        return own
+
+
+def _text(value: object, limit: int = _TEXT_LENGTH) -> str:
+    return plain_text(value[:limit]) if isinstance(value, str) else ""
+
+
+def _event(record: dict[str, Any]) -> AgentEvent | None:
+    name = _text(record.get("hook_event_name"))
+    if not 0 < len(name) <= _NAME_LENGTH:
+        return None
+    asked = record.get("questions")
+    return AgentEvent(
+        name=name,
+        **{key: _text(record.get(key)) for key in ("session_id", "source", "tool", "about", "kind", "message")},
+        questions=tuple(_question(each) for each in (asked if isinstance(asked, list) else [])[:4]),
+    )
+
+
+def _question(record: object) -> AskedQuestion:
+    told = record if isinstance(record, dict) else {}
+    choices = told.get("choices")
+    return AskedQuestion(
+        header=_text(told.get("header"), 100),
+        question=_text(told.get("question")),
+        choices=tuple(_text(choice, 200) for choice in (choices if isinstance(choices, list) else [])[:12]),
+        several=told.get("several") is True,
+    )
 
 
 def size_of(path: Path) -> int:
@@ -71,6 +134,10 @@ def size_of(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
+_TELLING = ("UserPromptSubmit", "PermissionRequest", "Stop", "StopFailure")
+"""Events that say why a turn is where it is."""
+
+
 class TurnSince:
     """The agent's turn, as told by events after one prompt was delivered.
 
@@ -80,17 +147,32 @@ class TurnSince:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self.prompt_taken = False
+        self.last: AgentEvent | None = None
+        self.prompts = 0
         self._turn = Turn.STARTING
 
-    def look(self) -> None:
-        names = self._log.names()
+    def look(self) -> Sequence[AgentEvent]:
+        """Read on; the events that are new, of this prompt."""
+        events = self._log.events()
         if not self.prompt_taken:
-            if "UserPromptSubmit" not in names:
-                return
-            names = names[names.index("UserPromptSubmit") :]
+            taken = [index for index, event in enumerate(events) if event.name == "UserPromptSubmit"]
+            if not taken:
+                return []
+            events = events[taken[0] :]
             self.prompt_taken = True
-        turn = turn_after(names)
-        self._turn = self._turn if turn is Turn.STARTING else turn
+        self._turn = turn_after(events, self._turn)
+        self.prompts += sum(event.name == "UserPromptSubmit" for event in events)
+        telling = [event for event in events if event.name in _TELLING]
+        self.last = telling[-1] if telling else self.last
+        return events
+
+    def interrupted(self) -> None:
+        """Escape was pressed: no event tells of it."""
+        self._turn, self.last = Turn.IDLE, None
+
+    @property
+    def turn(self) -> Turn:
+        return self._turn
 
     @property
     def has_ended(self) -> bool:

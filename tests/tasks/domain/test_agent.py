@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.domain import prompts
-from tasks.domain.agent import Phase, Turn, signalled_phases, turn_after
+from tasks.domain.agent import AgentEvent, Phase, Turn, of_session, signalled_phases, turn_after
 
 DONE = b"wrote the plan\nPHASE_COMPLETE: planning\n"
 
@@ -26,12 +26,50 @@ def test_any_bytes_can_be_read(status: bytes):
     assert isinstance(signalled_phases(status), list)
 
 
+def turn(*names: str) -> Turn:
+    return turn_after(AgentEvent(name) for name in names)
+
+
 def test_a_turn_is_over_only_after_the_stop_that_follows_the_prompt():
-    assert turn_after([]) is Turn.STARTING
-    assert turn_after(["SessionStart"]) is Turn.IDLE
-    assert turn_after(["SessionStart", "Stop", "UserPromptSubmit"]) is Turn.WORKING
-    assert turn_after(["SessionStart", "UserPromptSubmit", "PreToolUse", "Stop"]) is Turn.IDLE
-    assert turn_after(["SessionStart", "SessionEnd"]) is Turn.ENDED
+    assert turn() is Turn.STARTING
+    assert turn("SessionStart") is Turn.IDLE
+    assert turn("SessionStart", "Stop", "UserPromptSubmit") is Turn.WORKING
+    assert turn("SessionStart", "UserPromptSubmit", "PreToolUse", "Stop") is Turn.IDLE
+    assert turn("SessionStart", "UserPromptSubmit", "StopFailure") is Turn.IDLE
+    assert turn("SessionStart", "SessionEnd") is Turn.ENDED
+
+
+def test_a_request_for_permission_makes_it_wait_until_that_is_answered():
+    asked = ("UserPromptSubmit", "PreToolUse", "PermissionRequest")
+    assert turn(*asked) is Turn.WAITING
+    assert turn(*asked, "Notification") is Turn.WAITING
+    for answered in ("PostToolUse", "PostToolUseFailure", "PermissionDenied", "UserPromptSubmit"):
+        assert turn(*asked, answered) is Turn.WORKING
+    assert turn(*asked, "Stop") is Turn.IDLE
+    assert turn(*asked, "SessionEnd") is Turn.ENDED
+
+
+def test_a_context_that_is_compacted_amid_a_turn_does_not_end_it():
+    compacted = AgentEvent("SessionStart", source="compact")
+    assert turn_after([AgentEvent("UserPromptSubmit"), compacted]) is Turn.WORKING
+    assert turn_after([compacted], Turn.WAITING) is Turn.WAITING
+
+
+def test_folding_goes_on_from_the_turn_that_was_known():
+    assert turn_after([AgentEvent("Notification")], Turn.WORKING) is Turn.WORKING
+
+
+def test_a_clear_gives_the_session_its_new_id():
+    cleared = AgentEvent("SessionStart", "new", source="clear")
+    events = [AgentEvent("Stop", "own"), cleared, AgentEvent("Stop", "own"), AgentEvent("UserPromptSubmit", "new")]
+    assert of_session(events, "own") == [events[0], cleared, events[3]]
+
+
+def test_only_a_clear_that_names_an_id_is_one():
+    for event in (AgentEvent("SessionStart", "n", source="resume"), AgentEvent("Stop", "n", source="clear")):
+        assert of_session([event, AgentEvent("Stop", "own")], "own") == [AgentEvent("Stop", "own")]
+    nameless = [AgentEvent("SessionStart", source="clear"), AgentEvent("Stop", "own")]
+    assert of_session([*nameless, AgentEvent("Stop", "nested")], "own") == nameless
 
 
 def test_every_prompt_ends_in_the_signal_of_its_phase():
