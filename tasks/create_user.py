@@ -9,7 +9,7 @@ from tasks.domain.errors import NoRoom, RequestRefused
 from tasks.domain.execution import Order
 from tasks.domain.pipeline import Step, Verb
 from tasks.domain.request import SiteRequest, vet
-from tasks.parts import load_hosting
+from tasks.parts import load_agent, load_hosting
 from tasks.record import current_flow_run, in_thread, open_run, recorded, registry, transient_only
 
 MIN_FREE_FILES = 20_000
@@ -45,6 +45,7 @@ async def create_user(request: SiteRequest, execution_id: str | None) -> Order:
 async def _vet(request: SiteRequest) -> None:
     vet(request)
     await load_hosting(request.hosting)
+    await load_agent(request)
     complaint = await in_thread(room_complaint, settings().home, settings().min_free_mb * 2**20, MIN_FREE_FILES)
     if complaint is not None:
         raise NoRoom(complaint)

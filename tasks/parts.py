@@ -1,7 +1,8 @@
 """Which parts a request means: the one place where a host and an agent are chosen."""
 
 import asyncio
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Event
 from typing import TypeVar, assert_never
@@ -11,11 +12,15 @@ from prefect import get_run_logger
 from prefect.blocks.core import Block
 from prefect.exceptions import PrefectHTTPStatusError
 
+from blocks.coding_agent import CodingAgent
 from blocks.local_hosting import LocalHosting
 from blocks.settings import settings
+from tasks.adapters.agents.attendant import Said
+from tasks.adapters.agents.claude import PINNED, Claude, find_program, own_login, version_of
 from tasks.adapters.agents.programs import agent_for
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.agents.session import TerminalAgent
+from tasks.adapters.agents.transcript import Entry
 from tasks.adapters.hosts.dependencies import Registries
 from tasks.adapters.hosts.local import LocalHost
 from tasks.adapters.hosts.local_app import LocalAppHost
@@ -24,10 +29,11 @@ from tasks.adapters.turns import turn
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import Phase
-from tasks.domain.errors import AgentError, RequestRefused
+from tasks.domain.agent_state import AgentState, Passage, worded
+from tasks.domain.errors import AgentError, AgentMissing, RequestRefused
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Receipt
-from tasks.domain.request import SiteType
+from tasks.domain.request import AgentKind, SiteRequest, SiteType
 from tasks.record import PATIENCE_S, in_thread, interruptible, registry, run_log
 
 T = TypeVar("T")
@@ -98,11 +104,119 @@ async def host_of(execution: Execution) -> Host:
     return host_for(hosting, execution.site_name, execution.request.site_type)
 
 
-def agent_of(execution: Execution, cancelled: Flag = NEVER) -> TerminalAgent:
-    """The execution's agent; the same session, whoever asks for it and however often."""
+async def load_agent(request: SiteRequest) -> CodingAgent | None:
+    """The block of a request that is for Claude Code; None for another agent's, which needs none.
+
+    Raises RequestRefused where there is no such block, or no key in it.
+    """
+    if request.agent is not AgentKind.CLAUDE:
+        return None
+    name, field = request.coding_agent, "coding_agent"
+    try:
+        block = await _load_patiently(name)
+    except ValueError:
+        raise RequestRefused(field, f"no block is called {name!r}", "a block that the Blocks page shows") from None
+    if not isinstance(block, CodingAgent):
+        kind = type(block)._block_type_name
+        raise RequestRefused(field, f"{name!r} is a {kind} block", "a block of type Coding agent")
+    if not block.api_key.get_secret_value() and not block.own_login:
+        raise RequestRefused(field, f"{name!r} has no API key", "a block with one; add it on the Blocks page")
+    return block
+
+
+def claude_of(block: CodingAgent) -> Claude:
+    """What the block says, for this machine. Raises AgentMissing where the program is not installed, or nobody is
+    logged in whose login it shall use.
+    """
+    login = own_login() if block.own_login else None
+    if block.own_login and login is None:
+        raise AgentMissing("nobody is logged in to Claude Code on this machine", "run claude and /login, or use a key")
+    program = find_program(block.command)
+    if (version := version_of(program)) != PINNED:
+        run_log().warning("Claude Code is %s here; this was made and tested with %s", version, PINNED)
+    registries: frozenset[str] = frozenset()
+    if block.packages:
+        known = Registries()
+        registries = known.for_pip()[1] | (known.for_npm()[1] if shutil.which("npm") else frozenset())
+    return Claude(
+        program=program,
+        api=block.api_url,
+        key="" if login else block.api_key.get_secret_value(),
+        login=login,
+        model=block.model,
+        domains=tuple(block.domains),
+        registries=tuple(sorted(registries)),
+        requests=block.requests,
+    )
+
+
+class RegistryDesk:
+    """An agent's desk is the record: messages, questions, and what it was refused."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution, self._record = execution, registry()
+        self._waits = False
+
+    def tell(self, state: AgentState) -> None:
+        """While the agent waits for a person, another run's may take its turn."""
+        run_id, waits = self._execution.run_id, state.doing.needs_person
+        if waits:
+            self._ask(worded(state))
+            self._record.leave_slot("agent", run_id)
+            run_log().info("the agent is %s: %s", state.doing, worded(state))
+        elif self._waits:
+            self._record.close_questions(run_id, "the agent goes on")
+            self._record.take_slot("agent", run_id, settings().max_agents, settings().max_per_user)
+        self._waits = waits
+
+    def _ask(self, words: str) -> None:
+        """Asked once, whoever adopts the agent while it waits: answers are told by when they were written."""
+        run_id = self._execution.run_id
+        mine = [each for each in self._record.questions(self._execution.execution_id, "agent") if each.run_id == run_id]
+        if mine and mine[-1].answer is None and mine[-1].body == words:
+            return
+        self._record.close_questions(run_id, "the agent asked something else")
+        self._record.ask_question(run_id, "agent", 1 + len(mine), words, settings().approval_deadline_s)
+        self._record.post_message(self._execution.execution_id, "agent", words)
+
+    def said(self) -> list[Said]:
+        waiting = self._record.undelivered_messages(self._execution.execution_id)
+        if not waiting:
+            return []
+        asked = [each.asked_at for each in self._record.questions(self._execution.execution_id, "agent")]
+        return [
+            Said(
+                *(message.message_id, message.body, message.kind == "interrupt"),
+                answers=not asked or message.created_at > asked[-1],
+            )
+            for message in waiting
+        ]
+
+    def delivered(self, message_id: int) -> None:
+        self._record.message_delivered(message_id)
+
+    def history(self, entries: Sequence[Entry]) -> None:
+        rows = [(entry.source_id, str(entry.author), str(entry.kind), entry.text) for entry in entries]
+        self._record.note_said(self._execution.execution_id, rows)
+
+    def refused(self, passages: Sequence[Passage]) -> None:
+        for passage in passages:
+            run_log().warning("refused to the agent: %s (%s)", passage.target, passage.reason)
+        told = [{"target": passage.target, "reason": passage.reason} for passage in passages[:100]]
+        self._record.note_refused(self._execution.run_id, told)
+
+
+def agent_of(execution: Execution, cancelled: Flag = NEVER, chosen: CodingAgent | None = None) -> TerminalAgent:
+    """The execution's agent: one session, whoever asks for it and however often. Who starts it gives ``chosen``."""
     runtime = RuntimeFolder(settings().home, execution.execution_id)
-    workspace = Workspace(execution.workspace)
-    return agent_for(execution.request.agent, runtime, workspace, settings().sandbox, cancelled, owner=execution.run_id)
+    return agent_for(
+        *(execution.request.agent, runtime, Workspace(execution.workspace), settings().sandbox, cancelled),
+        owner=execution.run_id,
+        chosen=(lambda: claude_of(chosen)) if chosen else None,
+        dollars=chosen.dollars if chosen else None,
+        desk=RegistryDesk(execution),
+        patience_s=settings().approval_deadline_s,
+    )
 
 
 def stop_agent(execution: Execution) -> None:
@@ -161,14 +275,16 @@ async def ask(execution: Execution, phase: Phase, prompt: str, complaint: Callab
     """
     log = get_run_logger()
     await take_turn(execution)
+    chosen = await load_agent(execution.request)
+    deadline_s = 60 * chosen.minutes if chosen else settings().phase_deadline_s
 
     def work(stop: Event) -> None:
         _prove_sandbox(settings().sandbox)
-        agent = agent_of(execution, stop)
+        agent = agent_of(execution, stop, chosen)
         agent.start()
         log.info("agent phase=%s, watch with: %s", phase, agent.attach_command(read_only=True))
         try:
-            agent.ask(phase, prompt, complaint, settings().phase_deadline_s)
+            agent.ask(phase, prompt, complaint, deadline_s)
         except AgentError:
             log.error("the agent's screen:\n%s", "\n".join(agent.screen(40)))
             raise

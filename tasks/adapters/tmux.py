@@ -27,6 +27,8 @@ COLUMNS, ROWS = 220, 50
 CALL_LIMIT_S = 5
 """A tmux client that takes longer is killed: a stopped server would hold it for ever."""
 
+KEYS = frozenset({*"123456789", "Escape"})
+
 SOCKET_PATH_BYTES = 107
 """``sun_path`` of unix(7), without its final NUL."""
 
@@ -139,6 +141,12 @@ class TmuxSession:
     def press_enter(self) -> None:
         """To a dead pane this does nothing."""
         self._call("send-keys", "-t", self._target, "Enter")
+
+    def press(self, key: str) -> None:
+        """One key of ours: a digit that chooses, or Escape. To a dead pane this does nothing."""
+        if key not in KEYS:
+            raise ValueError(f"{key!r} is not among the keys that are pressed here: {', '.join(sorted(KEYS))}")
+        self._call("send-keys", "-t", self._target, key)
 
     def screen(self, lines: int) -> list[str]:
         """The last ``lines`` lines, with what scrolled out; without control, bidi or invisible characters."""

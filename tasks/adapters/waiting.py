@@ -80,14 +80,16 @@ def until_content(
     timeout_s: float,
     stop: Flag,
     clock: Callable[[], float] = time.monotonic,
+    more_s: Callable[[], float] = lambda: 0.0,
 ) -> str | None:
     """None as soon as ``complaint()`` is; its last words when the time is over or ``stop`` is set.
 
-    It is asked at once, after each change, and at least every NET_S seconds.
+    It is asked at once, after each change, and at least every NET_S seconds. ``more_s`` is what is added to the time,
+    and may grow.
     """
     end = clock() + timeout_s
     while (words := complaint()) is not None:
-        left = end - clock()
+        left = end + more_s() - clock()
         if left <= 0 or stop.is_set():
             return words
         changes.wait(min(left, NET_S), stop)

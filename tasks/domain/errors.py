@@ -89,6 +89,17 @@ class AgentError(BuilderError):
     """The coding agent did not do what was asked."""
 
 
+class AgentMissing(AgentError):
+    """There is no program, or no key, to be an agent with."""
+
+    def __init__(self, complaint: str, next_move: str) -> None:
+        super().__init__(complaint, next_move)
+        self.complaint, self.next_move = complaint, next_move
+
+    def __str__(self) -> str:
+        return f"{self.complaint}; {self.next_move}"
+
+
 class AgentNotReady(AgentError):
     """No prompt was taken: ``complaint`` says what was seen instead."""
 
@@ -114,6 +125,17 @@ class AgentCrashed(AgentError):
             f"the agent ended during {self.phase} (exit code {code}); its last lines: {tail}; "
             "run the build again once the cause is mended"
         )
+
+
+class AgentRefused(AgentError):
+    """The model's side says no: a key, a limit, money; or the execution's own budget is spent."""
+
+    def __init__(self, phase: str, reason: str, next_move: str) -> None:
+        super().__init__(phase, reason, next_move)
+        self.phase, self.reason, self.next_move = phase, reason, next_move
+
+    def __str__(self) -> str:
+        return f"the agent could not go on in {self.phase}: {self.reason}; {self.next_move}"
 
 
 class AgentSilent(AgentError):

@@ -83,7 +83,8 @@ Test these scenarios:
 5. Mobile responsive layout works
 
 The suite runs under pytest with the fixtures of pytest-playwright: use `page` and `base_url`. Test what this site
-says and does, not what any site would.
+says and does, not what any site would. It is run when you have signalled, elsewhere: from here neither the address
+nor pytest can be reached, so write it from what is in source/.
 
 {_signal(Phase.TEST_GENERATION)}"""
 

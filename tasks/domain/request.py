@@ -28,6 +28,7 @@ class SiteType(StrEnum):
 
 class AgentKind(StrEnum):
     OFFLINE = "offline"
+    CLAUDE = "claude"
 
 
 def _at(position: int, **more: Any) -> dict[str, Any]:
@@ -91,7 +92,10 @@ class SiteRequest(BaseModel):
     agent: AgentKind = Field(
         AgentKind.OFFLINE,
         title="Who writes it?",
-        description="offline: a template generator without a language model. It needs no key and no internet.",
+        description=(
+            "offline: a template generator without a language model. It needs no key and no internet. claude: Claude "
+            "Code, with the key of the agent block below."
+        ),
         json_schema_extra=_at(5),
     )
     approve_plan: bool = Field(
@@ -119,6 +123,15 @@ class SiteRequest(BaseModel):
         max_length=100,
         examples=["local-hosting/default"],
         json_schema_extra=_at(8),
+    )
+    coding_agent: Line = Field(
+        "coding-agent/default",
+        title="Agent block",
+        description="Name of the Prefect block that holds Claude Code's key and budgets. Not read for offline.",
+        pattern=r"^coding-agent/[a-z0-9]+(-[a-z0-9]+)*$",
+        max_length=100,
+        examples=["coding-agent/default"],
+        json_schema_extra=_at(9),
     )
 
 

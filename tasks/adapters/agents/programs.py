@@ -1,16 +1,20 @@
 """Which program each kind of agent is, and what its sandbox holds."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
+from tasks.adapters.agents import claude
+from tasks.adapters.agents.attendant import Desk
+from tasks.adapters.agents.claude import Claude
 from tasks.adapters.agents.processes import MARK
-from tasks.adapters.agents.runtime import RuntimeFolder
+from tasks.adapters.agents.runtime import Program, RuntimeFolder
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.sandbox import Confinement, Mode, argv, python_runtime
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import AGENT_WRITABLE, Workspace
+from tasks.domain.errors import SandboxUnavailable
 from tasks.domain.request import AgentKind
 
 WORKSPACE = "/workspace"
@@ -32,18 +36,49 @@ def agent_for(
     mode: Mode,
     cancelled: Flag = NEVER,
     owner: str | None = None,
+    chosen: Callable[[], Claude] | None = None,
+    dollars: float | None = None,
+    desk: Desk | None = None,
+    patience_s: float = 0,
 ) -> TerminalAgent:
     """The agent of one execution, of the run ``owner`` from its `start` on.
 
     Nothing runs before `start`, which raises SandboxUnavailable where the sandbox's program is missing: a session can
-    be ended and looked at without it.
+    be ended and looked at without it. ``chosen`` is asked then too; ``dollars`` is what Claude Code may spend;
+    for ``desk`` and ``patience_s`` see `TerminalAgent`.
     """
     match kind:
         case AgentKind.OFFLINE:
             confinement = offline_agent(workspace, runtime)
+            return TerminalAgent(
+                runtime, workspace, lambda: Program(argv(confinement, mode)), cancelled=cancelled, owner=owner
+            )
+        case AgentKind.CLAUDE:
+            return TerminalAgent(
+                *(runtime, workspace, lambda: _claude_program(workspace, runtime, mode, chosen)),
+                session_id=runtime.session_id(),
+                dollars=dollars,
+                desk=desk,
+                patience_s=patience_s,
+                remind=True,
+                cancelled=cancelled,
+                owner=owner,
+            )
         case _:
             assert_never(kind)
-    return TerminalAgent(runtime, workspace, lambda: argv(confinement, mode), cancelled=cancelled, owner=owner)
+
+
+def _claude_program(
+    workspace: Workspace, runtime: RuntimeFolder, mode: Mode, chosen: Callable[[], Claude] | None
+) -> Program:
+    if chosen is None:
+        raise ValueError("Claude Code is launched by somebody who did not load its settings; give agent_for a Claude")
+    if mode != "bwrap":
+        raise SandboxUnavailable("Claude Code runs in its sandbox only: its way out is a part of it")
+    found = chosen()
+    claude.stage(runtime, found)
+    confinement = claude.confinement(workspace, runtime, found)
+    return Program(claude.pane(runtime, confinement, mode), found.way().as_json())
 
 
 def offline_agent(workspace: Workspace, runtime: RuntimeFolder) -> Confinement:

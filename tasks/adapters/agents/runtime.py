@@ -6,12 +6,15 @@
 import fcntl
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tasks.adapters.agents.processes import MARK
 from tasks.adapters.trees import remove_tree
@@ -48,7 +51,7 @@ class Delivery:
 
     ``buffer`` names the tmux buffer that holds the line to type. tmux drops it in the moment of pasting, so whether
     it is there says whether that happened, even when we were killed in between. ``settled``: the outcome was an error
-    that the caller has seen, so that asking again means prompting again.
+    that the caller has seen, so that asking again means prompting again. ``passed`` is where the gateway's lines begin.
     """
 
     identity: str
@@ -58,13 +61,25 @@ class Delivery:
     buffer: str
     pasted: bool = False
     settled: bool = False
+    passed: int = 0
 
     def is_of(self, identity: str, phase: str, prompt_sha256: str) -> bool:
         return (self.identity, self.phase, self.prompt_sha256) == (identity, phase, prompt_sha256)
 
 
+@dataclass(frozen=True)
+class Program:
+    """What becomes the pane's program. ``secret`` is written to `RuntimeFolder.fifo`, where it waits for it."""
+
+    argv: Sequence[str]
+    secret: str = ""
+
+
 class RuntimeFolder:
     """Paths and records. ``events`` lies in the one folder that the sandbox may write to, as `/run/agent`.
+
+    ``claude`` is Claude Code's own folder, ``way_out`` the socket that leads out of its sandbox, ``egress`` what went
+    that way, ``phase`` names the phase that its rules follow.
 
     ``mark`` is the value of `processes.MARK` that every process of the pane carries in its environment.
     """
@@ -79,6 +94,13 @@ class RuntimeFolder:
         self.instruction = self.root / "instruction.txt"
         self.wrapper = self.root / "pane.sh"
         self.mark = hashlib.sha256(str(self.root.absolute()).encode()).hexdigest()[:16]
+        self.claude = self.root / "claude"
+        self.egress = self.root / "egress.jsonl"
+        self.phase = self.root / "phase.txt"
+        self.fifo = self.root / "way.fifo"
+        self.way_out = home / "run" / f"{self.mark[:8]}.out"  # a socket's path is short
+        self._told = self.root / "told.txt"
+        self._session_id = self.root / "session_id.txt"
         self._session = self.root / "session.json"
         self._delivery = self.root / "delivery.json"
         self._owner = self.root / "owner.txt"
@@ -88,7 +110,7 @@ class RuntimeFolder:
         """Forget an earlier agent, and write the program of the next one's pane. No agent may be running."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
-        for record in (self.exit_code, self._session, self._delivery, self._done):
+        for record in (self.exit_code, self._session, self._delivery, self._done, self.fifo):
             record.unlink(missing_ok=True)
         remove_tree(self.events_folder)  # the last agent wrote there
         self.events_folder.mkdir(mode=0o700)
@@ -100,6 +122,7 @@ class RuntimeFolder:
         }
         write_atomic(self.wrapper, _WRAPPER.format(**words))
         write_atomic(self.instruction, INSTRUCTION)
+        os.mkfifo(self.fifo, 0o600)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -113,6 +136,42 @@ class RuntimeFolder:
         """What the pane's program ended with; None while it runs, or when it was killed together with its shell."""
         text = read_bounded(self.exit_code, 16)
         return int(text) if text else None
+
+    def session_id(self) -> str:
+        """The conversation's id, for a program that is told one: the same for every launch of this execution."""
+        known = read_bounded(self._session_id, 64)
+        if known:
+            return known.decode()
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = str(uuid4())
+        write_atomic(self._session_id, made)
+        return made
+
+    def told(self) -> int:
+        """Up to where the transcript was told, in bytes."""
+        text = read_bounded(self._told, 32)
+        return int(text) if text else 0
+
+    def record_told(self, offset: int) -> None:
+        write_atomic(self._told, str(offset))
+
+    def transcript(self) -> Path | None:
+        """What Claude Code wrote of the conversation; None where there is nothing yet."""
+        name = f"{self.session_id()}.jsonl"
+        found = [path for path in self.claude.glob(f"projects/*/{name}") if path.is_file() and not path.is_symlink()]
+        return max(found, key=lambda path: path.lstat().st_mtime, default=None)
+
+    def dollars(self) -> float:
+        """What the conversation has cost, as Claude Code's status line says; 0 where it says nothing. Forgeable."""
+        try:
+            told = json.loads(read_bounded(self.events_folder / "status.json", _RECORD_LIMIT_BYTES) or b"{}")
+        except (ValueError, RecursionError):
+            return 0.0
+        cost = told.get("dollars") if isinstance(told, dict) else None
+        try:
+            return float(cost) if isinstance(cost, int | float) else 0.0
+        except OverflowError:
+            return inf
 
     def session(self) -> Session | None:
         record = _read(self._session)

@@ -3,6 +3,7 @@
 Which program it is, is the caller's affair (`programs.py`); it writes events and signals as `domain/agent.py` says.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -10,18 +11,29 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tasks.adapters.agents import processes
-from tasks.adapters.agents.events import EventLog, TurnSince, size_of
-from tasks.adapters.agents.runtime import Delivery, RuntimeFolder, Session
+from tasks.adapters.agents.attendant import Attendant, Desk, Nobody
+from tasks.adapters.agents.events import EventLog, JsonLines, TurnSince, size_of
+from tasks.adapters.agents.runtime import Delivery, Program, RuntimeFolder, Session
+from tasks.adapters.agents.transcript import Transcript
 from tasks.adapters.tmux import TmuxError, TmuxSession
 from tasks.adapters.waiting import NET_S, NEVER, AnyOf, Changes, Flag, until_content
-from tasks.adapters.workspace import Workspace
+from tasks.adapters.workspace import Workspace, write_atomic
 from tasks.domain.agent import INSTRUCTION, STATUS_LIMIT_BYTES, Phase, Turn, signalled_phases, turn_after
-from tasks.domain.errors import AgentCrashed, AgentNotReady, AgentSilent, AskCancelled, OutputsMissing, WrongPhase
+from tasks.domain.agent_state import Doing, Evidence, Passage, read_state
+from tasks.domain.errors import (
+    AgentCrashed,
+    AgentNotReady,
+    AgentRefused,
+    AgentSilent,
+    AskCancelled,
+    OutputsMissing,
+    WrongPhase,
+)
 
 START_UP = "start-up"
 """Stands for the phase in AgentCrashed where the program ended before it took a prompt."""
@@ -32,9 +44,22 @@ it while they still start (Claude Code: up to 6 s)."""
 
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
+_HISTORY_EVERY_S = 2.0
 _PANE_DEATH_S = 0.5
 _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
+
+
+def _passage(line: Mapping[str, object]) -> Passage | None:
+    status = line.get("status")
+    if not isinstance(line.get("verdict"), str):
+        return None
+    return Passage(
+        verdict=str(line["verdict"]),
+        target=str(line.get("target", ""))[:300],
+        status=status if isinstance(status, int) else 0,
+        reason=str(line.get("reason", ""))[:300],
+    )
 
 
 def _digest(prompt: str) -> str:
@@ -51,13 +76,19 @@ class _Wait:
     turn: TurnSince
     began: float
     end: float
+    passages: JsonLines
+    seen: list[Passage] = field(default_factory=list)
 
 
 class TerminalAgent:
     """Implements `domain.agent.Agent` for ``argv``, the sandboxed program that becomes the pane's own command.
 
-    ``argv`` may be a function, which is called only where a program is launched: what it needs (bubblewrap) may be
-    missing where a session is only looked at or ended. ``owner`` is the run that `start` makes the session's owner.
+    ``argv`` may be a function, which is called only where a program is launched: what it needs (bubblewrap, a key) may
+    be missing where a session is only looked at or ended. ``session_id``: whose events count, where they say whose.
+    ``dollars``: what it may cost, by its own account; None: no limit. ``desk`` is where people are; a phase's deadline
+    does not run while it waits for one of them, for ``patience_s`` at most. ``remind``: an agent that has stopped
+    without its signal is told so once.
+    ``owner`` is the run that `start` makes the session's owner.
     Set ``cancelled`` to make a waiting `start` or `ask` raise AskCancelled at once; the session lives on. So does
     `stop`, from any thread, and ends it. ``settle_s`` is the pause between the pasted line and Enter.
     """
@@ -66,8 +97,13 @@ class TerminalAgent:
         self,
         runtime: RuntimeFolder,
         workspace: Workspace,
-        argv: Sequence[str] | Callable[[], Sequence[str]],
+        argv: Sequence[str] | Callable[[], Program],
         *,
+        session_id: str = "",
+        dollars: float | None = None,
+        desk: Desk | None = None,
+        patience_s: float = 0,
+        remind: bool = False,
         cancelled: Flag = NEVER,
         owner: str | None = None,
         ready_within_s: float = 60,
@@ -78,6 +114,12 @@ class TerminalAgent:
         self._runtime = runtime
         self._workspace = workspace
         self._argv = argv
+        self._session_id = session_id
+        self._dollars = dollars
+        self._desk: Desk = desk or Nobody()
+        self._patience_s = patience_s
+        self._remind = remind
+        self._history_at = float("-inf")
         self._owner = owner
         self._terminal = TmuxSession(runtime.home, runtime.execution_id, tmux)
         self._stopped = threading.Event()
@@ -104,17 +146,19 @@ class TerminalAgent:
         self, phase: Phase, prompt: str, complaint_about_outputs: Callable[[], str | None], deadline_s: float
     ) -> None:
         began, digest = time.monotonic(), _digest(prompt)
+        write_atomic(self._runtime.phase, phase)
         with self._program(phase) as program, self._changes() as changes:
             if self._was_done(phase, digest, program) and complaint_about_outputs() is None:
                 _log.info("phase was done before session=%s phase=%s", self._terminal.name, phase)
                 return
             delivery, adopted = self._delivered(phase, prompt, program)
-            turn = TurnSince(EventLog(self._runtime.events, delivery.offset))
-            wait = _Wait(phase, program, changes, turn, began, began + deadline_s)
+            turn = TurnSince(self._events(delivery.offset))
+            gone = JsonLines(self._runtime.egress, delivery.passed)
+            wait = _Wait(phase, program, changes, turn, began, began + deadline_s, gone)
             self._until_taken(wait, adopted)
             try:
                 self._until_done(wait, complaint_about_outputs)
-            except (WrongPhase, OutputsMissing, AgentSilent):
+            except (WrongPhase, OutputsMissing, AgentSilent, AgentRefused):
                 self._runtime.record_delivery(replace(delivery, settled=turn.has_ended))
                 raise
             self._runtime.record_done(delivery.identity, phase, digest)
@@ -143,9 +187,9 @@ class TerminalAgent:
     # -- start and end --
 
     def _launch(self) -> None:
-        argv = self._argv() if callable(self._argv) else self._argv
+        program = self._argv() if callable(self._argv) else Program(self._argv)
         self._end_everything()
-        self._runtime.prepare(argv)
+        self._runtime.prepare(program.argv)
         self._claim()
         self._terminal.start(["/bin/sh", str(self._runtime.wrapper)], self._runtime.root)
         pane = self._terminal.pane()
@@ -159,7 +203,26 @@ class TerminalAgent:
                 processes.identity(pane.server_pid) or "",
             )
         )
+        if program.secret:
+            self._hand_over(program.secret)
         _log.info("agent started session=%s pid=%d", self._terminal.name, pane.pid)
+
+    def _hand_over(self, secret: str) -> None:
+        """Through a pipe to the program that waits at its other end: what is secret is in no file."""
+        end = time.monotonic() + self._ready_within_s
+        with self._program(START_UP) as program:
+            while True:
+                self._raise_if_over(program, START_UP)
+                try:
+                    pipe = os.open(self._runtime.fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+                except OSError as error:
+                    if error.errno != errno.ENXIO or time.monotonic() > end:
+                        raise
+                    time.sleep(0.01)  # nobody reads yet
+                else:
+                    with os.fdopen(pipe, "w", encoding="utf-8") as file:
+                        file.write(secret)
+                    return
 
     def _claim(self) -> None:
         if self._owner is not None:
@@ -167,14 +230,15 @@ class TerminalAgent:
 
     def _wait_until_ready(self, began: float) -> None:
         with self._program(START_UP) as program, self._changes() as changes:
-            log, turn = EventLog(self._runtime.events), Turn.STARTING
+            log, turn = self._events(), Turn.STARTING
 
             def complaint() -> str | None:
                 nonlocal turn
                 self._raise_if_over(program, START_UP)
-                news = turn_after(log.names())
-                turn = turn if news is Turn.STARTING else news
-                return None if turn in (Turn.IDLE, Turn.WORKING) else "it has not said that it takes prompts"
+                turn = turn_after(log.events(), turn)
+                return (
+                    None if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING) else "it has not said that it takes prompts"
+                )
 
             words = until_content(complaint, changes, self._ready_within_s, self._cancelled)
         if words is not None:
@@ -198,6 +262,7 @@ class TerminalAgent:
             if session is not None and processes.identity(session.server_pid) == session.server_identity:
                 pids.add(session.server_pid)
         left = processes.end(pids, grace_s, _KILL_LIMIT_S)
+        self._runtime.way_out.unlink(missing_ok=True)
         if left:
             _log.error("processes outlived being killed session=%s pids=%s", self._terminal.name, left)
             return
@@ -224,7 +289,8 @@ class TerminalAgent:
             self._workspace.rotate_status()
             self._workspace.write_prompt(phase, prompt)
             delivery = Delivery(
-                identity, phase, digest, size_of(self._runtime.events), f"prompt-{secrets.token_hex(6)}"
+                *(identity, phase, digest, size_of(self._runtime.events), f"prompt-{secrets.token_hex(6)}"),
+                passed=size_of(self._runtime.egress),
             )
             self._terminal.load(delivery.buffer, self._runtime.instruction)
             self._runtime.record_delivery(delivery)
@@ -265,27 +331,41 @@ class TerminalAgent:
             wait.changes.wait(min(due - time.monotonic(), end - now, NET_S), self._cancelled)
 
     def _until_done(self, wait: _Wait, complaint_about_outputs: Callable[[], str | None]) -> None:
-        phase = wait.phase
+        phase, looked, waited_s = wait.phase, time.monotonic(), 0.0
+        attendant = Attendant(self._terminal, self._workspace, self._runtime.root, self._desk, self._remind)
 
         def complaint() -> str | None:
+            nonlocal looked, waited_s
             self._raise_if_over(wait.program, phase)
-            wait.turn.look()
-            if not wait.turn.has_ended:
-                return "its turn has not ended"
-            signals = signalled_phases(self._workspace.read_status())
-            if phase in signals:
-                missing = complaint_about_outputs()
-                if missing is not None:
-                    raise OutputsMissing(phase, missing)
-                return None
-            if signals:
-                raise WrongPhase(phase, signals[-1])
-            unreadable = self._complaint_about_status()
-            if unreadable is not None:
-                raise OutputsMissing(phase, unreadable)
-            return "it has not signalled"
+            evidence = self._evidence(wait)
+            state = read_state(evidence)
+            now = time.monotonic()
+            waited_s += now - looked if state.doing.needs_person else 0
+            looked = now
+            with self._named_by(wait.began, wait.program, phase):
+                attendant.look(state, wait.turn)
+            self._tell_history(complete=state.doing is Doing.DONE)
+            match state.doing:
+                case Doing.DONE:
+                    missing = complaint_about_outputs()
+                    if missing is not None:
+                        raise OutputsMissing(phase, missing)
+                    return None
+                case Doing.REFUSED:
+                    raise AgentRefused(phase, state.words, state.next_move)
+                case Doing.IDLE if evidence.signals:
+                    raise WrongPhase(phase, evidence.signals[-1])
+                case Doing.IDLE if (unreadable := self._complaint_about_status()) is not None:
+                    raise OutputsMissing(phase, unreadable)
+            return f"it is {state.doing}"
 
-        if until_content(complaint, wait.changes, wait.end - time.monotonic(), self._cancelled) is None:
+        left_s = wait.end - time.monotonic()
+        if (
+            until_content(
+                *(complaint, wait.changes, left_s, self._cancelled), more_s=lambda: min(waited_s, self._patience_s)
+            )
+            is None
+        ):
             return
         self._raise_if_cancelled(phase)
         signals = signalled_phases(self._workspace.read_status())
@@ -293,6 +373,46 @@ class TerminalAgent:
             raise WrongPhase(phase, signals[-1])
         last_line = next((line for line in reversed(self.screen()) if line.strip()), "")
         raise AgentSilent(phase, time.monotonic() - wait.began, last_line, self.attach_command())
+
+    def _evidence(self, wait: _Wait) -> Evidence:
+        wait.turn.look()
+        passages = [passage for line in wait.passages.new() if (passage := _passage(line)) is not None]
+        wait.seen.extend(passage for passage in passages if passage.verdict in ("model", "budget"))
+        refused = [passage for passage in passages if passage.verdict == "deny"]
+        if refused:
+            try:
+                self._desk.refused(refused)
+            except ConnectionError as error:
+                _log.warning("what the agent was refused could not be noted: %s", error)
+        return Evidence(
+            phase=wait.phase,
+            turn=wait.turn.turn,
+            last=wait.turn.last,
+            signals=tuple(signalled_phases(self._workspace.read_status())),
+            passages=tuple(wait.seen),
+            dollars=self._runtime.dollars(),
+            dollars_allowed=self._dollars,
+        )
+
+    def _tell_history(self, complete: bool = False) -> None:
+        """What was said since the last time: now and then while it works, and all of it when a phase is done.
+
+        The place up to which it was told is kept only after it was; what is told twice is told apart by its id.
+        """
+        now = time.monotonic()
+        if not self._session_id or (not complete and now < self._history_at + _HISTORY_EVERY_S):
+            return
+        self._history_at = now
+        path = self._runtime.transcript()
+        if path is None:
+            return
+        transcript = Transcript(path, self._runtime.told())
+        try:
+            while entries := transcript.entries():
+                self._desk.history(entries)
+                self._runtime.record_told(transcript.offset)
+        except ConnectionError as error:
+            _log.warning("the conversation could not be noted: %s", error)
 
     def _complaint_about_status(self) -> str | None:
         """Why the status file can never be read as it is; None where it can, or is not there yet."""
@@ -307,6 +427,9 @@ class TerminalAgent:
         return None
 
     # -- what is seen --
+
+    def _events(self, offset: int = 0) -> EventLog:
+        return EventLog(self._runtime.events, offset, self._session_id)
 
     def _changes(self) -> Changes:
         with self._named_by(time.monotonic()):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.agents import processes
+from tasks.adapters.agents.claude import Claude
 from tasks.adapters.agents.programs import RUNTIME, WORKSPACE, agent_for, confined, offline_agent
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.sandbox import Mode, argv, confinement, python_runtime
@@ -121,7 +122,8 @@ def test_where_bubblewrap_is_missing_an_agent_can_be_ended_and_only_its_start_sa
     stage: Stage, kind: AgentKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confinement, "PATH", str(tmp_path))  # a machine without bubblewrap
-    agent = agent_for(kind, stage.runtime(), stage.workspace(), "bwrap")
+    chosen = Claude(Path(sys.executable), "https://api.example", "a key")
+    agent = agent_for(kind, stage.runtime(), stage.workspace(), "bwrap", chosen=lambda: chosen)
     agent.stop()
     assert agent.screen() == []
     with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):

@@ -1,0 +1,277 @@
+"""Gives an agent what people say to it, and tells people what it waits for.
+
+What a person wrote travels in a file, and one fixed line names it. It is typed only where the agent takes a prompt:
+not while it works, for it would be put in a queue that nobody sees, and never into a dialog, which would take it for
+keys. A dialog gets one digit, or Escape. Nothing is typed twice: tmux drops the buffer in the moment of pasting, and a
+file that is there without its buffer was pasted by whoever was killed since.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tasks.adapters.agents.events import TurnSince
+from tasks.adapters.agents.transcript import Entry
+from tasks.adapters.tmux import TmuxSession
+from tasks.adapters.workspace import Workspace, write_atomic
+from tasks.domain.agent_state import AgentState, Doing, Passage
+from tasks.domain.text import plain_text
+
+LOOK_S = 1.0
+"""How often messages are looked for."""
+
+REMIND_AFTER_S = 3.0
+REMINDER = (
+    "The phase is not signalled yet. Do what is missing of prompts/current.txt, then write its PHASE_COMPLETE line to "
+    "output/status.txt. If you cannot go on without an answer, ask with AskUserQuestion."
+)
+_ENTER_AFTER_S = (0.2, 1.0, 3.0, 10.0)
+_KEY_S = 5.0
+_YES = frozenset({"1", "y", "yes", "ok", "approve", "allow", "ja"})
+_NO = frozenset({"2", "n", "no", "reject", "deny", "refuse", "nein"})
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person wrote. ``interrupt`` ends the agent's turn, whatever is in ``text``; ``answers`` is whether it was
+    written after the agent had asked what it waits for now. What was written before is no answer to that.
+    """
+
+    message_id: int
+    text: str
+    interrupt: bool = False
+    answers: bool = True
+
+
+class Desk(Protocol):
+    """Where it is kept what people say, and shown what the agent does. Calls may raise ConnectionError."""
+
+    def tell(self, state: AgentState) -> None:
+        """The agent's state, whenever it is another one."""
+
+    def said(self) -> Sequence[Said]:
+        """What has not been delivered, oldest first."""
+
+    def delivered(self, message_id: int) -> None: ...
+
+    def refused(self, passages: Sequence[Passage]) -> None:
+        """What the agent asked of the world and did not get."""
+
+    def history(self, entries: Sequence[Entry]) -> None:
+        """What was said and done, oldest first; what it was told before may be among it."""
+
+
+class Nobody:
+    """A desk where nobody sits."""
+
+    def tell(self, state: AgentState) -> None: ...
+
+    def said(self) -> Sequence[Said]:
+        return ()
+
+    def delivered(self, message_id: int) -> None: ...
+
+    def refused(self, passages: Sequence[Passage]) -> None: ...
+
+    def history(self, entries: Sequence[Entry]) -> None: ...
+
+
+@dataclass
+class _Typed:
+    """A line in the agent's input that is not taken yet; ``message_id`` 0 is the reminder."""
+
+    message_id: int
+    line: str
+    prompts: int
+    at: float
+    presses: list[float]
+    adopted: bool = False
+
+
+def message_line(message_id: int) -> str:
+    return f"Read the message in prompts/message-{message_id:06d}.txt, which a person wrote to you, and act on it"
+
+
+def choice(said: str, state: AgentState) -> str | None:
+    """The key that answers the dialog, where ``said`` is one of its choices, by number or by name; Escape for a no.
+
+    Of several questions, and of one with several answers, a digit would be the first step of many: they get a text.
+
+    >>> choice("2", AgentState(Doing.QUESTION, questions=(AskedQuestion("", "Dark or light?", ("Dark", "Light")),)))
+    '2'
+    >>> choice("No.", AgentState(Doing.PERMISSION))
+    'Escape'
+    """
+    word = said.strip().rstrip(".!").casefold()
+    if state.doing is Doing.PERMISSION:
+        return "1" if word in _YES else "Escape" if word in _NO else None
+    if state.doing is not Doing.QUESTION or len(state.questions) != 1 or state.questions[0].several:
+        return None
+    choices = [name.casefold() for name in state.questions[0].choices]
+    if re.fullmatch("[1-9]", word) and int(word) <= len(choices):
+        return word
+    return str(1 + choices.index(word)) if word in choices else None
+
+
+class Attendant:
+    """For one prompt. `look` is called after each change, and at least every half second; it never waits."""
+
+    def __init__(
+        self,
+        terminal: TmuxSession,
+        workspace: Workspace,
+        folder: Path,
+        desk: Desk,
+        remind: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._terminal, self._workspace, self._folder, self._desk, self._clock = (
+            *(terminal, workspace, folder, desk, clock),
+        )
+        self._remind = remind
+        self._told: AgentState | None = None
+        self._since, self._looked = clock(), float("-inf")
+        self._typed: _Typed | None = None
+        self._given: set[int] = set()
+        self._key_until = float("-inf")
+
+    def look(self, state: AgentState, turn: TurnSince) -> None:
+        """Tell the state, deliver the next message where the agent can take it, remind it of its signal."""
+        now = self._clock()
+        if self._told is None or state != self._told:
+            self._key_until = float("-inf")
+            self._since = now
+        self._tell(state)
+        if self._typed is not None:
+            self._until_taken(self._typed, turn, now)
+            return
+        if now < self._key_until:
+            return
+        said = self._next(state, now)
+        if said is not None and self._give(said, state, turn, now):
+            return
+        if self._remind and state.doing is Doing.IDLE and now >= self._since + REMIND_AFTER_S:
+            self._remind = False
+            self._type(0, REMINDER, turn, now)
+
+    # -- telling --
+
+    def _tell(self, state: AgentState) -> None:
+        """An agent that has only just stopped may be about to be reminded: nobody is bothered before that."""
+        if state == self._told:
+            return
+        self._told = state
+        quiet = state.doing is Doing.IDLE and self._remind
+        try:
+            self._desk.tell(AgentState(Doing.WORKING) if quiet else state)
+        except ConnectionError as error:
+            _log.warning("the agent's state could not be told: %s", error)
+            self._told = None
+
+    # -- people's words --
+
+    def _next(self, state: AgentState, now: float) -> Said | None:
+        """The oldest that the agent can be given as it is."""
+        dialog = state.doing in (Doing.QUESTION, Doing.PERMISSION)
+        if now < self._looked + LOOK_S:
+            return None
+        self._looked = now
+        try:
+            for said in self._desk.said():
+                if said.message_id in self._given:
+                    self._mark(said.message_id)
+                elif said.interrupt or not dialog or said.answers:
+                    return said
+            return None
+        except ConnectionError as error:
+            _log.warning("messages could not be looked for: %s", error)
+            return None
+
+    def _give(self, said: Said, state: AgentState, turn: TurnSince, now: float) -> bool:
+        """True where something was typed."""
+        if said.interrupt:
+            self._press("Escape", turn, now)
+            return self._done(said)
+        match state.doing:
+            case Doing.QUESTION | Doing.PERMISSION:
+                key = choice(said.text, state)
+                self._press(key or "Escape", turn, now)
+                _log.info("dialog answered message=%d key=%s", said.message_id, key or "Escape")
+                return self._done(said) if key else True  # a text follows when the dialog is gone
+            case Doing.IDLE:
+                self._hand_over(said, turn, now)
+                return True
+        return False
+
+    def _press(self, key: str, turn: TurnSince, now: float) -> None:
+        self._terminal.press(key)
+        self._key_until = now + _KEY_S
+        if key == "Escape":  # no hook tells of it
+            turn.interrupted()
+
+    def _done(self, said: Said) -> bool:
+        self._mark(said.message_id)
+        return True
+
+    def _mark(self, message_id: int) -> None:
+        """Where the record is away, it is marked when it is back: nothing is given twice."""
+        self._given.add(message_id)
+        try:
+            self._desk.delivered(message_id)
+        except ConnectionError as error:
+            _log.warning("a message's delivery could not be noted message=%d: %s", message_id, error)
+
+    def _hand_over(self, said: Said, turn: TurnSince, now: float) -> None:
+        file = self._workspace.root / "prompts" / f"message-{said.message_id:06d}.txt"
+        line = message_line(said.message_id)
+        if file.exists() and not self._terminal.holds(_buffer(said.message_id)):
+            # Pasted by somebody who was killed: it is in the input, or it was taken.
+            if "".join(line.split()) in "".join(self._terminal.visible().split()):
+                self._typed = _Typed(said.message_id, line, turn.prompts, now, list(_ENTER_AFTER_S), adopted=True)
+            else:
+                self._mark(said.message_id)
+            return
+        words = plain_text(said.text)
+        self._load(said.message_id, line)
+        write_atomic(file, f"A person wrote this to you:\n---\n{words}\n---\n")
+        self._paste(said.message_id, line, turn, now)
+
+    def _type(self, message_id: int, line: str, turn: TurnSince, now: float) -> None:
+        self._load(message_id, line)
+        self._paste(message_id, line, turn, now)
+
+    def _load(self, message_id: int, line: str) -> None:
+        lines = self._folder / "line.txt"
+        write_atomic(lines, line)
+        self._terminal.load(_buffer(message_id), lines)
+
+    def _paste(self, message_id: int, line: str, turn: TurnSince, now: float) -> None:
+        if self._terminal.paste(_buffer(message_id)):
+            self._typed = _Typed(message_id, line, turn.prompts, now, list(_ENTER_AFTER_S))
+
+    def _until_taken(self, typed: _Typed, turn: TurnSince, now: float) -> None:
+        if turn.prompts > typed.prompts:
+            self._typed = None
+            if typed.message_id:
+                self._mark(typed.message_id)
+                _log.info("message delivered message=%d", typed.message_id)
+            return
+        if typed.presses and now >= typed.at + typed.presses[0]:
+            del typed.presses[0]
+            if "".join(typed.line.split()) in "".join(self._terminal.visible().split()):
+                self._terminal.press_enter()
+        elif not typed.presses and now > typed.at + 2 * _ENTER_AFTER_S[-1]:
+            self._typed = None
+            if typed.adopted:  # what shows on the screen is the conversation, and the line is in it
+                self._mark(typed.message_id)
+            else:
+                _log.error("a line was typed and never taken message=%d", typed.message_id)
+
+
+def _buffer(message_id: int) -> str:
+    return f"message-{message_id}"

@@ -1,0 +1,61 @@
+"""What was said in Claude Code's conversation, from the JSONL file that it keeps. Written inside the sandbox: hostile.
+
+Each line has an id of its own, and is told once however often it is read. Tool calls become one line each; their
+answers, which may be whole files, are left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.adapters.agents.events import JsonLines
+from tasks.adapters.inside.hook import about
+from tasks.domain.text import plain_text
+
+LINE_BYTES = 8 << 20
+_TEXT_LENGTH, _ID_LENGTH, _BLOCKS = 20_000, 100, 100
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``author``: system for the pipeline's prompts, agent for the rest. ``source_id`` is the same whoever reads it."""
+
+    source_id: str
+    author: Literal["agent", "system"]
+    kind: Literal["say", "tool"]
+    text: str
+
+
+class Transcript(JsonLines):
+    """Reads on from ``offset``. What a person wrote is on record already, and is not told again."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        super().__init__(path, offset, chunk_bytes=LINE_BYTES)
+
+    def entries(self) -> list[Entry]:
+        return [entry for record in self.new() for entry in _entries(record)]
+
+
+def _entries(record: Mapping[str, Any]) -> Iterator[Entry]:
+    message, source = record.get("message"), record.get("uuid")
+    if not isinstance(message, dict) or not isinstance(source, str) or not 0 < len(source) <= _ID_LENGTH:
+        return
+    content = message.get("content")
+    match record.get("type"), record.get("isSidechain"):
+        case "user", _ if isinstance(content, str):
+            if not content.startswith("Read the message in prompts/message-"):
+                yield Entry(source, "system", "say", plain_text(content[:_TEXT_LENGTH]))
+        case "assistant", False | None if isinstance(content, list):
+            for number, block in enumerate(content[:_BLOCKS]):
+                yield from _block(f"{source}:{number}", block)
+
+
+def _block(source_id: str, block: object) -> Iterator[Entry]:
+    if not isinstance(block, dict):
+        return
+    text, name = block.get("text"), block.get("name")
+    if block.get("type") == "text" and isinstance(text, str) and text.strip():
+        yield Entry(source_id, "agent", "say", plain_text(text[:_TEXT_LENGTH]))
+    elif block.get("type") == "tool_use" and isinstance(name, str):
+        yield Entry(source_id, "agent", "tool", plain_text(f"{name[:100]} {about(block.get('input'))}".strip()))
