@@ -20,13 +20,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from deployments.agent_key import prepare
 from deployments.configuration import Service, ServiceRefused
 from deployments.postgres import ClusterError
 from deployments.service import configure, up
+from tasks.adapters.agents.claude import find_program
 from tasks.adapters.redaction import redact
 from tasks.adapters.registry import Event, Registry
 from tasks.adapters.workspace import Workspace
-from tasks.domain.errors import BuilderError
+from tasks.domain.errors import AgentMissing, BuilderError
 from tasks.domain.pipeline import TOTAL_STEPS, Progress, Status, Step, Verdict
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType, vet
 
@@ -139,14 +141,14 @@ class Screen:
                 return Text("·", style="dim")
 
 
-def request_for(text: str, site_type: str = SiteType.STATIC) -> SiteRequest:
+def request_for(text: str, site_type: str = SiteType.STATIC, agent: str = AgentKind.OFFLINE) -> SiteRequest:
     return SiteRequest(
         requirements=text,
         email="demo@example.com",
         phone="+4915112345678",
         host_provider=HostProvider.LOCAL,
         site_type=SiteType(site_type),
-        agent=AgentKind.OFFLINE,
+        agent=AgentKind(agent),
         hosting="local-hosting/default",
     )
 
@@ -209,11 +211,19 @@ def main() -> int:
     os.umask(0o077)
     console = Console(highlight=False, soft_wrap=True)
     try:
-        request = request_for(os.environ.get("DEMO_TEXT") or TEXT, os.environ.get("DEMO_SITE_TYPE") or "static")
+        given = [
+            os.environ.get(name) or default for name, default in (("DEMO_SITE_TYPE", "static"), ("AGENT", "offline"))
+        ]
+        request = request_for(os.environ.get("DEMO_TEXT") or TEXT, *given)
         vet(request)
+        if request.agent is AgentKind.CLAUDE:
+            find_program("")
+    except AgentMissing as error:
+        console.print(f"AGENT=claude: {error}", markup=False)
+        return 2
     except ValueError as error:
         if not isinstance(error, ValidationError):
-            console.print(f"DEMO_SITE_TYPE: {error}; allowed: static, dynamic", markup=False)
+            console.print(f"{error}; allowed: DEMO_SITE_TYPE=static|dynamic, AGENT=offline|claude", markup=False)
             return 2
         console.print(f"DEMO_TEXT: {_first_complaint(error)}", markup=False)
         return 2
@@ -224,6 +234,8 @@ def main() -> int:
     try:
         service = configure()
         up(service, lambda line: console.print(line, markup=False))
+        if request.agent is AgentKind.CLAUDE:
+            console.print(prepare(service), markup=False)
         registry = Registry.open(service.registry_url.get_secret_value())
         began = time.monotonic()
         accepted = registry.accept(request, f"demo-{uuid.uuid4()}")

@@ -89,15 +89,16 @@ def parameters_of(run: RunRecord, execution: ExecutionRecord) -> dict[str, Any]:
             return {"execution_id": run.execution_id}
 
 
-def status_of(state: StateType, recorded: Status) -> Status | None:
-    """The status that a run has by its flow run's state; None where there is nothing to write.
+def status_of(state: StateType, recorded: Status, waits: bool = False) -> Status | None:
+    """The status that a run has by its flow run's state; None where there is nothing to write. ``waits``: for a person,
+    whom its agent has asked something.
 
     Scheduled covers a retry that waits for its turn, Cancelling a run that still cleans up, Crashed a run that is
     about to be started again.
     """
     match state:
         case StateType.RUNNING:
-            status = Status.RUNNING
+            status = Status.WAITING_INPUT if waits else Status.RUNNING
         case StateType.PAUSED:
             status = Status.WAITING_INPUT
         case StateType.COMPLETED:
@@ -241,8 +242,9 @@ class Dispatcher:
         state = flow_run.state
         if state is None:
             return
+        waits = state.type is StateType.RUNNING and await asyncio.to_thread(self.registry.waits_for_person, run.run_id)
         if run.flow_run_id in self._elsewhere:
-            if (status := status_of(state.type, run.status)) is not None and not status.is_final:
+            if (status := status_of(state.type, run.status, waits)) is not None and not status.is_final:
                 await self._write(run, status, None)
             return
         if state.type is StateType.PENDING and self._in_state_s(state) > self.stuck_s:
@@ -252,7 +254,7 @@ class Dispatcher:
                 return
             await self._resume(run, flow_run, state)
             return
-        if (status := status_of(state.type, run.status)) is None:
+        if (status := status_of(state.type, run.status, waits)) is None:
             return
         if not status.is_final:
             await self._write(run, status, None)

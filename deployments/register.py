@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
+from blocks.coding_agent import CodingAgent
 from blocks.local_hosting import LocalHosting
 from blocks.settings import settings
 from deployments.automations import register_automations
@@ -75,11 +76,12 @@ async def register_program() -> None:
 
 async def register_blocks() -> None:
     """Block types with their forms, and one block to start with; a block that somebody changed stays as it is."""
-    await LocalHosting.aregister_type_and_schema()
-    try:
-        await LocalHosting.aload("default")
-    except ValueError:
-        await LocalHosting().asave("default")
+    for block in (LocalHosting, CodingAgent):
+        await block.aregister_type_and_schema()
+        try:
+            await block.aload("default")
+        except ValueError:
+            await block().asave("default")
 
 
 async def register() -> None:
