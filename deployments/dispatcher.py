@@ -55,6 +55,10 @@ HOOKS_S = 5.0
 STUCK_S = 120.0
 """A worker that has taken a run starts its engine within seconds; after this it died in between."""
 
+UNHEEDED_S = 20.0
+"""How long a run may be Cancelling with no engine to heed it: it was cancelled in the moment in which it was started,
+and its engine ended at once, because it found itself cancelled."""
+
 RESUME_AFTER_S = (0.0, 5.0, 30.0, 120.0, 300.0)
 """How long a run whose engine died waits before it is started again, by how often that happened; then it has failed."""
 
@@ -139,6 +143,7 @@ class Dispatcher:
         self._resumed: set[UUID] = set()
         self._first_seen: dict[UUID, float] = {}
         self.hooks_s, self.stuck_s, self.last_word_s = hooks_s, STUCK_S, LAST_WORD_S
+        self.unheeded_s = UNHEEDED_S
         self._deployments: dict[Verb, UUID] = {}
         self._signalled: dict[UUID, float] = {}
         self._cancelled_here: set[UUID] = set()
@@ -249,6 +254,11 @@ class Dispatcher:
             return
         if state.type is StateType.PENDING and self._in_state_s(state) > self.stuck_s:
             await self._start_again(run, flow_run)
+        if state.type is StateType.CANCELLING and self._in_state_s(state) > self.unheeded_s:
+            if all(engine.flow_run_id != flow_run.id for engine in Engine.below(self.engines)):
+                await self._record_cancelled(flow_run.id)
+                log.warning("nobody heeded the cancellation run=%s flow_run=%s", run.run_id, flow_run.id)
+            return
         if state.type is StateType.CRASHED:
             if self._in_state_s(state) < self.last_word_s:
                 return

@@ -372,6 +372,38 @@ async def test_a_run_whose_worker_died_before_it_began_is_scheduled_again(
     assert (await client.read_flow_run(flow_run_id)).state.is_scheduled()  # type: ignore[union-attr]
 
 
+async def test_a_cancellation_that_no_engine_heeds_is_an_end(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    """The engine of a run that was cancelled while it was started ends at once, and says nothing."""
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    await client.set_flow_run_state(flow_run_id, State(type=StateType.PENDING), force=True)
+    await client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING), force=True)
+    await dispatcher.reconcile()
+    assert not registry.progress(accepted.execution_id).status.is_final, "an engine may be about to start"
+    dispatcher.unheeded_s = 0
+    await dispatcher.reconcile()
+    assert (await client.read_flow_run(flow_run_id)).state.is_cancelled()  # type: ignore[union-attr]
+    assert registry.progress(accepted.execution_id).status is Status.CANCELLED
+
+
+async def test_a_cancellation_that_an_engine_heeds_is_left_to_it(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    process = Orphan(dispatcher.engines, flow_run_id).process
+    try:
+        await client.set_flow_run_state(flow_run_id, State(type=StateType.RUNNING), force=True)
+        await client.set_flow_run_state(flow_run_id, State(type=StateType.CANCELLING), force=True)
+        dispatcher.unheeded_s = 0
+        await dispatcher.reconcile()
+    finally:
+        process.send(signal.SIGKILL)
+    assert not registry.progress(accepted.execution_id).status.is_final
+
+
 def test_without_a_service_it_says_how_to_start_one(quiet: ServiceUnderTest) -> None:
     told = quiet.run("deployments.dispatcher", environment=quiet.base, timeout_s=60)
     assert told.returncode == 1

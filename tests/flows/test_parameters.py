@@ -107,7 +107,7 @@ async def test_the_form_explains_every_field_in_its_order(service: ServiceUnderT
     fields = build.parameter_openapi_schema["definitions"]["SiteRequest"]["properties"]
     in_order = sorted(fields, key=lambda name: fields[name]["position"])
     asked, choices = ["requirements", "email", "phone"], ["host_provider", "site_type", "agent"]
-    assert in_order == [*asked, *choices, "approve_plan", "keep_days", "hosting"]
+    assert in_order == [*asked, *choices, "approve_plan", "keep_days", "hosting", "coding_agent"]
     assert all(field["title"] and field["description"] for field in fields.values())
     top = {**build.parameter_openapi_schema["properties"], **redeploy.parameter_openapi_schema["properties"]}
     assert all(field.get("description") for field in top.values())

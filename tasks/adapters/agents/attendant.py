@@ -102,6 +102,7 @@ def choice(said: str, state: AgentState) -> str | None:
 
     Of several questions, and of one with several answers, a digit would be the first step of many: they get a text.
 
+    >>> from tasks.domain.agent_state import AskedQuestion
     >>> choice("2", AgentState(Doing.QUESTION, questions=(AskedQuestion("", "Dark or light?", ("Dark", "Light")),)))
     '2'
     >>> choice("No.", AgentState(Doing.PERMISSION))

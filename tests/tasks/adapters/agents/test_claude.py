@@ -314,6 +314,8 @@ def test_a_spent_budget_ends_it(act: Act) -> None:
 
 
 def test_too_many_dollars_end_it(act: Act) -> None:
+    """The program says in its status line what it has cost, a moment after it has cost it."""
+    act.api.script = in_turn(tool("Bash", command="sleep 60", description="Work on"), *work_of("planning"))
     with pytest.raises(AgentRefused, match="are allowed"):
         act.plans(act.agent(dollars=0.00001))
 
