@@ -11,14 +11,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.adapters.agents.processes import MARK
 from tasks.adapters.agents.runtime import RuntimeFolder
-from tasks.adapters.sandbox import Confinement, Mode, argv, python_runtime
+from tasks.adapters.sandbox import Confinement, python_runtime
 from tasks.adapters.sandbox.confinement import PATH
 from tasks.adapters.sandbox.gateway import Way
 from tasks.adapters.workspace import AGENT_WRITABLE, Workspace, write_atomic
@@ -230,8 +230,8 @@ def confinement(workspace: Workspace, runtime: RuntimeFolder, chosen: Claude) ->
     )
 
 
-def pane(runtime: RuntimeFolder, confined: Confinement, mode: Mode) -> list[str]:
-    """The pane's program: the gateway, and below it the sandbox."""
+def pane(runtime: RuntimeFolder, sandbox: Sequence[str]) -> list[str]:
+    """The pane's program: the gateway, and below it the command that is the sandbox."""
     return [
         *(
             "/usr/bin/env",
@@ -244,5 +244,5 @@ def pane(runtime: RuntimeFolder, confined: Confinement, mode: Mode) -> list[str]
         ),
         *(sys.executable, "-P", "-m", "tasks.adapters.sandbox.gateway"),
         *map(str, (runtime.way_out, runtime.fifo, runtime.egress, runtime.phase, "--")),
-        *argv(confined, mode),
+        *sandbox,
     ]

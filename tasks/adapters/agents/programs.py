@@ -12,6 +12,7 @@ from tasks.adapters.agents.processes import MARK
 from tasks.adapters.agents.runtime import Program, RuntimeFolder
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.sandbox import Confinement, Mode, argv, python_runtime
+from tasks.adapters.sandbox.cgroup import Group
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import AGENT_WRITABLE, Workspace
 from tasks.domain.errors import SandboxUnavailable
@@ -51,7 +52,9 @@ def agent_for(
         case AgentKind.OFFLINE:
             confinement = offline_agent(workspace, runtime)
             return TerminalAgent(
-                runtime, workspace, lambda: Program(argv(confinement, mode)), cancelled=cancelled, owner=owner
+                *(runtime, workspace, lambda: Program(argv(confinement, mode, group_for(runtime, confinement)))),
+                cancelled=cancelled,
+                owner=owner,
             )
         case AgentKind.CLAUDE:
             return TerminalAgent(
@@ -78,7 +81,13 @@ def _claude_program(
     found = chosen()
     claude.stage(runtime, found)
     confinement = claude.confinement(workspace, runtime, found)
-    return Program(claude.pane(runtime, confinement, mode), found.way().as_json())
+    sandbox = argv(confinement, mode, group_for(runtime, confinement))
+    return Program(claude.pane(runtime, sandbox), found.way().as_json())
+
+
+def group_for(runtime: RuntimeFolder, confinement: Confinement) -> Group:
+    """What an agent and all that it starts are counted by; `TerminalAgent.stop` removes it."""
+    return Group(runtime.group, confinement.all_memory, confinement.processes)
 
 
 def offline_agent(workspace: Workspace, runtime: RuntimeFolder) -> Confinement:

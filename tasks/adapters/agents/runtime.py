@@ -81,7 +81,8 @@ class RuntimeFolder:
     ``claude`` is Claude Code's own folder, ``way_out`` the socket that leads out of its sandbox, ``egress`` what went
     that way, ``phase`` names the phase that its rules follow.
 
-    ``mark`` is the value of `processes.MARK` that every process of the pane carries in its environment.
+    ``mark`` is the value of `processes.MARK` that every process of the pane carries in its environment, and ``group``
+    the name of the control group that counts what they use.
     """
 
     def __init__(self, home: Path, execution_id: str) -> None:
@@ -94,6 +95,7 @@ class RuntimeFolder:
         self.instruction = self.root / "instruction.txt"
         self.wrapper = self.root / "pane.sh"
         self.mark = hashlib.sha256(str(self.root.absolute()).encode()).hexdigest()[:16]
+        self.group = f"tmux-builder-agent-{self.mark}"
         self.claude = self.root / "claude"
         self.egress = self.root / "egress.jsonl"
         self.phase = self.root / "phase.txt"

@@ -20,6 +20,7 @@ from tasks.adapters.agents.attendant import Attendant, Desk, Nobody
 from tasks.adapters.agents.events import EventLog, JsonLines, TurnSince, size_of
 from tasks.adapters.agents.runtime import Delivery, Program, RuntimeFolder, Session
 from tasks.adapters.agents.transcript import Transcript
+from tasks.adapters.sandbox import cgroup
 from tasks.adapters.tmux import TmuxError, TmuxSession
 from tasks.adapters.waiting import NET_S, NEVER, AnyOf, Changes, Flag, until_content
 from tasks.adapters.workspace import Workspace, write_atomic
@@ -187,8 +188,8 @@ class TerminalAgent:
     # -- start and end --
 
     def _launch(self) -> None:
-        program = self._argv() if callable(self._argv) else Program(self._argv)
         self._end_everything()
+        program = self._argv() if callable(self._argv) else Program(self._argv)
         self._runtime.prepare(program.argv)
         self._claim()
         self._terminal.start(["/bin/sh", str(self._runtime.wrapper)], self._runtime.root)
@@ -266,6 +267,7 @@ class TerminalAgent:
         if left:
             _log.error("processes outlived being killed session=%s pids=%s", self._terminal.name, left)
             return
+        cgroup.remove(self._runtime.group)
         self._terminal.forget()
         self._runtime.forget_session()
 

@@ -7,6 +7,7 @@ below the caller's own, whose limits hold as well.
 import logging
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,13 +44,22 @@ class Group:
 
     def remove(self) -> None:
         """Once its processes have ended; the kernel takes a moment to let go of them."""
-        for folder in self.folders:
-            until = time.monotonic() + _GONE_WITHIN_S
-            while folder.is_dir() and time.monotonic() < until:
-                try:
-                    folder.rmdir()
-                except OSError:
-                    time.sleep(0.01)
+        _remove(self.folders)
+
+
+def remove(name: str) -> None:
+    """`Group.remove` of a group that another process made."""
+    _remove([parent / name for parent in places()])
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        until = time.monotonic() + _GONE_WITHIN_S
+        while folder.is_dir() and time.monotonic() < until:
+            try:
+                folder.rmdir()
+            except OSError:
+                time.sleep(0.01)
 
 
 def places() -> tuple[Path, ...]:
@@ -69,12 +79,13 @@ def places() -> tuple[Path, ...]:
     return ()
 
 
-def sweep(prefix: str) -> None:
-    """Remove empty groups of that name: those of a keeper that was killed."""
+def sweep(prefix: str, older_than_s: float = 0) -> None:
+    """Remove empty groups of that name: those of somebody who was killed. One that is new may be about to be joined."""
     for parent in places():
         for folder in parent.glob(f"{prefix}*"):
             with suppress(OSError):
-                folder.rmdir()
+                if time.time() - folder.stat().st_mtime >= older_than_s:
+                    folder.rmdir()
 
 
 def _limits(folder: Path, memory_bytes: int, processes: int) -> list[tuple[str, int]]:

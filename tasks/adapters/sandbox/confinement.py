@@ -5,11 +5,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, assert_never
 
 from tasks.adapters.sandbox import seccomp
+from tasks.adapters.sandbox.cgroup import Group
 from tasks.domain.errors import SandboxUnavailable
 
 Mode = Literal["bwrap", "unsafe-none"]
@@ -37,7 +38,8 @@ class Confinement:
     ``writable`` folders may lie in ``readonly`` ones, and the other way round. Host paths must not be links, and their
     parents must not be writable by whoever is confined. ``hosts`` are names that mean loopback inside. With
     ``bridge``, connections to 127.0.0.1:``bridge_port`` inside arrive at that unix socket, and nothing else is
-    reachable. ``memory`` is what one process may take, in bytes; `cgroup` limits the sum.
+    reachable. ``memory`` is what one process may take, in bytes, and ``all_memory`` what all of them together may,
+    where the machine has control groups (`cgroup`); ``processes`` counts threads.
     """
 
     command: tuple[str, ...]
@@ -50,6 +52,7 @@ class Confinement:
     hosts: tuple[str, ...] = ()
     processes: int = 1024
     memory: int | None = None
+    all_memory: int = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Plan:
 
     ``bound`` are host paths, each with whether it must be a folder; ``data`` is hex. An argument ``("bound", n)``
     stands for such a path, ``("data", n)`` for the descriptor of such data. ``report`` is a descriptor of the caller,
-    above 2, on which bubblewrap tells the first process and its exit code; 0: none.
+    above 2, on which bubblewrap tells the first process and its exit code; 0: none. ``groups`` are the folders of the
+    control group that it joins first.
     """
 
     bwrap: str
@@ -67,6 +71,7 @@ class Plan:
     arguments: tuple[Word, ...]
     command: tuple[str, ...]
     report: int = 0
+    groups: tuple[str, ...] = ()
 
 
 def plan(confinement: Confinement) -> Plan:
@@ -140,14 +145,15 @@ def _system() -> Iterator[str]:
             yield from ("--ro-bind", str(path), str(path))
 
 
-def argv(confinement: Confinement, mode: Mode) -> list[str]:
+def argv(confinement: Confinement, mode: Mode, group: Group | None = None) -> list[str]:
     """A command that runs ``confinement`` whatever environment it is started from; its first word is absolute.
 
     It may be a pane's own command in tmux: the terminal works inside, and typing into it from inside is refused.
+    It joins ``group`` before anything of the sandbox runs.
     """
     match mode:
         case "bwrap":
-            return launch(plan(confinement))
+            return launch(replace(plan(confinement), groups=tuple(map(str, group.folders)) if group else ()))
         case "unsafe-none":
             return _unconfined(confinement)
         case _:

@@ -3,16 +3,18 @@
 import json
 import logging
 import os
+import secrets
 import select
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import IO
 
+from tasks.adapters.sandbox.cgroup import Group, sweep
 from tasks.adapters.sandbox.confinement import Confinement, Mode, Plan, argv, launch, plan
 from tasks.adapters.waiting import Flag
 from tasks.domain.errors import SandboxUnavailable
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.1
 _GONE_WITHIN_S = 10.0
 _CHUNK = 1 << 16
+_GROUPS = "tmux-builder-run-"
+_LEFT_BEHIND_S = 3600.0
+"""A group that is empty after an hour belonged to a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,19 @@ def run(
     if mode == "unsafe-none":
         log.warning("sandbox=off: ran a command with this worker's rights command=%s", confinement.command[0])
         return _Supervised(argv(confinement, mode), output_limit).wait(deadline_s, stop)
-    return run_plan(plan(confinement), deadline_s, output_limit, stop)
+    with _grouped(confinement) as groups:
+        return run_plan(replace(plan(confinement), groups=groups), deadline_s, output_limit, stop)
+
+
+@contextmanager
+def _grouped(confinement: Confinement) -> Iterator[tuple[str, ...]]:
+    """A control group for all that the confinement starts; empty where the machine offers none."""
+    sweep(_GROUPS, _LEFT_BEHIND_S)
+    group = Group(f"{_GROUPS}{secrets.token_hex(8)}", confinement.all_memory, confinement.processes)
+    try:
+        yield tuple(map(str, group.folders))
+    finally:
+        group.remove()
 
 
 def run_plan(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tasks.adapters.sandbox.cgroup import places
 from tasks.adapters.sandbox.confinement import Confinement, Mode, Plan, plan, python_runtime
 from tasks.adapters.sandbox.process import run_plan
 from tasks.domain.errors import SandboxUnavailable
@@ -34,6 +35,8 @@ def self_test(mode: Mode, planned: Callable[[Confinement], Plan] = plan) -> None
         log.warning("its credentials included. Only for requests that you write yourself.")
         log.warning("%s", "!" * 78)
         return
+    if not places():
+        log.warning("no control groups here: a sandbox's memory and processes are limited for each process, not in sum")
     canary = secrets.token_hex(16)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tb-self-test-")))

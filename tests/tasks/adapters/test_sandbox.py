@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.sandbox import Confinement, argv, python_runtime, run, self_test
+from tasks.adapters.sandbox.cgroup import places, sweep
 from tasks.adapters.sandbox.confinement import Plan, plan
 from tasks.domain.errors import SandboxUnavailable
 
@@ -216,6 +217,54 @@ def test_a_file_is_refused_as_a_writable_folder(workspace: Path) -> None:
 def test_memory_backed_folders_are_bounded(place: str) -> None:
     finished = run(sh(f"head -c 600000000 /dev/zero > {place}/big; stat -c %s {place}/big"), "bwrap", 30)
     assert int(finished.stdout.split()[-1]) <= 512 << 20
+
+
+GREEDY = """
+import os, time
+kinds = []
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(os.urandom(1 << 20) * 60)
+        time.sleep(1.5)
+        held[0] = 1
+        os._exit(0)
+for _ in range(4):
+    kinds.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(sorted(kinds))
+"""
+
+
+@pytest.mark.parametrize(("megabytes", "survive"), [(128, False), (1024, True)])
+def test_the_memory_of_all_processes_together_is_bounded(megabytes: int, survive: bool) -> None:
+    assert places(), "this test needs control groups that may be written"
+    greedy = Confinement((sys.executable, "-I", "-S", "-c", GREEDY), python_runtime(), cwd=TMP)
+    before = {folder.name for place in places() for folder in place.glob("tmux-builder-run-*")}
+    done = run(replace(greedy, all_memory=megabytes << 20), "bwrap", 30)
+    assert (done.stdout.strip() == "[0, 0, 0, 0]") is survive
+    assert {folder.name for place in places() for folder in place.glob("tmux-builder-run-*")} <= before
+
+
+def test_the_number_of_processes_is_bounded_for_root_too() -> None:
+    assert places(), "this test needs control groups that may be written"
+    bomb = "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); done; jobs -p | wc -l"
+    done = run(replace(sh(f"({bomb}) 2>&1"), processes=40), "bwrap", 20)
+    assert "fork" in done.stdout
+
+
+def test_the_group_of_a_killed_worker_is_removed_when_it_is_old() -> None:
+    place = places()[0]
+    left, new = place / "tmux-builder-run-left", place / "tmux-builder-run-new"
+    for folder in (left, new):
+        folder.mkdir(exist_ok=True)
+    try:
+        sweep("tmux-builder-run-ne", older_than_s=60)
+        assert new.exists(), "it may be about to be joined"
+        sweep("tmux-builder-run-le")
+        assert not left.exists()
+    finally:
+        for folder in (left, new):
+            if folder.exists():
+                folder.rmdir()
 
 
 def test_a_file_in_a_writable_folder_is_bounded(workspace: Path) -> None:

@@ -13,6 +13,7 @@ from tasks.adapters.agents.claude import Claude
 from tasks.adapters.agents.programs import RUNTIME, WORKSPACE, agent_for, confined, offline_agent
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.sandbox import Mode, argv, confinement, python_runtime
+from tasks.adapters.sandbox.cgroup import places
 from tasks.domain.agent import Phase
 from tasks.domain.errors import AgentCrashed, SandboxUnavailable
 from tasks.domain.request import AgentKind
@@ -130,3 +131,23 @@ def test_where_bubblewrap_is_missing_an_agent_can_be_ended_and_only_its_start_sa
         agent.start()
     agent.stop()
     assert stage.processes() == []
+
+
+def test_what_an_agent_starts_is_counted_in_one_group_that_goes_with_it(stage: Stage) -> None:
+    assert places(), "this test needs control groups that may be written"
+    runtime = stage.runtime()
+    confinement = offline_agent(stage.workspace(), runtime)
+    agent = agent_for(AgentKind.OFFLINE, runtime, stage.workspace(), "bwrap")
+    stage.agents.append(agent)
+    agent.start()
+    groups = [place / runtime.group for place in places()]
+    pane = stage.terminal().pane()
+    assert pane is not None
+    sandboxed = set(processes.family(pane.pid)) - {pane.pid}
+    for group in groups:
+        assert set(map(int, (group / "cgroup.procs").read_text().split())) >= sandboxed
+        limits = [group / name for name in ("pids.max", "memory.max", "memory.limit_in_bytes")]
+        wanted = {str(confinement.processes), str(confinement.all_memory)}
+        assert {limit.read_text().strip() for limit in limits if limit.exists()} <= wanted
+    agent.stop()
+    assert not any(group.exists() for group in groups)
