@@ -120,7 +120,8 @@ class AgentCrashed(AgentError):
 
     def __str__(self) -> str:
         code = "unknown" if self.exit_code is None else self.exit_code
-        tail = " | ".join(line for line in self.last_lines[-5:] if line.strip()) or "(empty)"
+        told = [" ".join(line.split()) for line in self.last_lines if any(map(str.isalnum, line))]  # not its frames
+        tail = " | ".join(told[-5:]) or "(empty)"
         return (
             f"the agent ended during {self.phase} (exit code {code}); its last lines: {tail}; "
             "run the build again once the cause is mended"

@@ -31,6 +31,10 @@ REMINDER = (
 )
 _ENTER_AFTER_S = (0.2, 1.0, 3.0, 10.0)
 _KEY_S = 5.0
+_DIALOGS = (Doing.QUESTION, Doing.PERMISSION)
+_IN_DIALOGS = "Esc to cancel"
+"""What the CLI shows below each dialog (2.1.330)."""
+
 _YES = frozenset({"1", "y", "yes", "ok", "approve", "allow", "ja"})
 _NO = frozenset({"2", "n", "no", "reject", "deny", "refuse", "nein"})
 _log = logging.getLogger(__name__)
@@ -152,6 +156,8 @@ class Attendant:
             self._until_taken(self._typed, turn, now)
             return
         if now < self._key_until:
+            if state.doing in _DIALOGS and _IN_DIALOGS not in self._terminal.visible():
+                turn.answered()
             return
         said = self._next(state, now)
         if said is not None and self._give(said, state, turn, now):
@@ -178,7 +184,7 @@ class Attendant:
 
     def _next(self, state: AgentState, now: float) -> Said | None:
         """The oldest that the agent can be given as it is."""
-        dialog = state.doing in (Doing.QUESTION, Doing.PERMISSION)
+        dialog = state.doing in _DIALOGS
         if now < self._looked + LOOK_S:
             return None
         self._looked = now
@@ -258,6 +264,7 @@ class Attendant:
     def _until_taken(self, typed: _Typed, turn: TurnSince, now: float) -> None:
         if turn.prompts > typed.prompts:
             self._typed = None
+            self._looked = float("-inf")  # there may be more to say
             if typed.message_id:
                 self._mark(typed.message_id)
                 _log.info("message delivered message=%d", typed.message_id)

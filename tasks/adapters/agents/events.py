@@ -8,11 +8,12 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.domain.agent import AgentEvent, AskedQuestion, Turn, of_session, turn_after
+from tasks.domain.agent_state import Passage
 from tasks.domain.text import plain_text
 
 CHUNK_BYTES = 256 * 1024
@@ -125,6 +126,19 @@ def _question(record: object) -> AskedQuestion:
     )
 
 
+def passage_of(line: Mapping[str, object]) -> Passage | None:
+    """A line of the gateway's; None where it is none."""
+    status = line.get("status")
+    if not isinstance(line.get("verdict"), str):
+        return None
+    return Passage(
+        verdict=str(line["verdict"]),
+        target=str(line.get("target", ""))[:300],
+        status=status if isinstance(status, int) else 0,
+        reason=str(line.get("reason", ""))[:300],
+    )
+
+
 def size_of(path: Path) -> int:
     """How long a regular file is; 0 where there is none."""
     try:
@@ -169,6 +183,11 @@ class TurnSince:
     def interrupted(self) -> None:
         """Escape was pressed: no event tells of it."""
         self._turn, self.last = Turn.IDLE, None
+
+    def answered(self) -> None:
+        """Its dialog is gone: no event tells of it before the tool that was permitted has ended."""
+        if self._turn is Turn.WAITING:
+            self._turn = Turn.WORKING
 
     @property
     def turn(self) -> Turn:

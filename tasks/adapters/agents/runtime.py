@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -101,6 +102,7 @@ class RuntimeFolder:
         self.phase = self.root / "phase.txt"
         self.fifo = self.root / "way.fifo"
         self.way_out = home / "run" / f"{self.mark[:8]}.out"  # a socket's path is short
+        self._status_line = self.events_folder / "status.json"
         self._told = self.root / "told.txt"
         self._session_id = self.root / "session_id.txt"
         self._session = self.root / "session.json"
@@ -163,10 +165,17 @@ class RuntimeFolder:
         found = [path for path in self.claude.glob(f"projects/*/{name}") if path.is_file() and not path.is_symlink()]
         return max(found, key=lambda path: path.lstat().st_mtime, default=None)
 
+    def shown_s(self) -> float:
+        """For how long Claude Code has shown its status line, in seconds; 0 where it does not. Forgeable."""
+        try:
+            return max(0.0, time.time() - self._status_line.lstat().st_mtime)
+        except OSError:
+            return 0.0
+
     def dollars(self) -> float:
         """What the conversation has cost, as Claude Code's status line says; 0 where it says nothing. Forgeable."""
         try:
-            told = json.loads(read_bounded(self.events_folder / "status.json", _RECORD_LIMIT_BYTES) or b"{}")
+            told = json.loads(read_bounded(self._status_line, _RECORD_LIMIT_BYTES) or b"{}")
         except (ValueError, RecursionError):
             return 0.0
         cost = told.get("dollars") if isinstance(told, dict) else None

@@ -11,13 +11,13 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tasks.adapters.agents import processes
 from tasks.adapters.agents.attendant import Attendant, Desk, Nobody
-from tasks.adapters.agents.events import EventLog, JsonLines, TurnSince, size_of
+from tasks.adapters.agents.events import EventLog, JsonLines, TurnSince, passage_of, size_of
 from tasks.adapters.agents.runtime import Delivery, Program, RuntimeFolder, Session
 from tasks.adapters.agents.transcript import Transcript
 from tasks.adapters.sandbox import cgroup
@@ -43,24 +43,16 @@ ENTER_AFTER_S = (0.0, 1.0, 3.0, 10.0)
 """When Enter is pressed, counted from the paste, while nothing shows that the prompt was taken. Some programs swallow
 it while they still start (Claude Code: up to 6 s)."""
 
+SHOWN_S = 8.0
+"""A program that has shown its status line for so long takes prompts, even where its hook was lost: a hook that a busy
+machine starves is ended by its own time limit."""
+
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
 _HISTORY_EVERY_S = 2.0
 _PANE_DEATH_S = 0.5
 _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
-
-
-def _passage(line: Mapping[str, object]) -> Passage | None:
-    status = line.get("status")
-    if not isinstance(line.get("verdict"), str):
-        return None
-    return Passage(
-        verdict=str(line["verdict"]),
-        target=str(line.get("target", ""))[:300],
-        status=status if isinstance(status, int) else 0,
-        reason=str(line.get("reason", ""))[:300],
-    )
 
 
 def _digest(prompt: str) -> str:
@@ -237,9 +229,12 @@ class TerminalAgent:
                 nonlocal turn
                 self._raise_if_over(program, START_UP)
                 turn = turn_after(log.events(), turn)
-                return (
-                    None if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING) else "it has not said that it takes prompts"
-                )
+                if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING):
+                    return None
+                if self._runtime.shown_s() > SHOWN_S:
+                    _log.warning("ready by its status line, its hook was lost session=%s", self._terminal.name)
+                    return None
+                return "it has not said that it takes prompts"
 
             words = until_content(complaint, changes, self._ready_within_s, self._cancelled)
         if words is not None:
@@ -378,7 +373,7 @@ class TerminalAgent:
 
     def _evidence(self, wait: _Wait) -> Evidence:
         wait.turn.look()
-        passages = [passage for line in wait.passages.new() if (passage := _passage(line)) is not None]
+        passages = [passage for line in wait.passages.new() if (passage := passage_of(line)) is not None]
         wait.seen.extend(passage for passage in passages if passage.verdict in ("model", "budget"))
         refused = [passage for passage in passages if passage.verdict == "deny"]
         if refused:

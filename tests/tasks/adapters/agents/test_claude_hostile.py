@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from tasks.domain.agent_state import Doing
+from tests.support.claude_stage import KEY, READ, Act
 from tests.support.messages_api import Asked, Block, messages_api, text, tool
 from tests.support.scripted_model import work_of
 from tests.support.terminal import Stage
-from tests.tasks.adapters.agents.test_claude import KEY, READ, Act
 
 pytestmark = pytest.mark.timeout(240)
 
