@@ -17,44 +17,61 @@ from blocks.coding_agent import CodingAgent
 from deployments.configuration import Service, ServiceRefused
 from tasks.adapters.agents.claude import own_login
 
-NAME = "default"
+NAME, OWN, SLUG = "default", "own-login", "coding-agent"
+ANTHROPIC = str(CodingAgent.model_fields["api_url"].default)
+_FIELDS = (
+    "api_key",
+    "api_url",
+    "own_login",
+    "model",
+    "command",
+    "domains",
+    "packages",
+    "requests",
+    "dollars",
+    "minutes",
+)
 ROOT = Path(__file__).resolve().parent.parent
 KEY, ADDRESS = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
 
 
-async def keep_key(environment: Mapping[str, str]) -> str:
-    """Save the shell's key in the block, and say in a line what is used. Raises ServiceRefused where there is none.
+async def keep_key(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Save the shell's key in the block; the block's name, and in a line what is used. Raises ServiceRefused.
 
-    Called in a process that belongs to the service: Prefect's settings lead to its server.
+    A person's own login is for a block of its own, which only the demo names: strangers' builds never get it. Called in
+    a process that belongs to the service: Prefect's settings lead to its server.
     """
     block = cast("CodingAgent", await CodingAgent.aload(NAME))  # Prefect types it as the coroutine
-    key, address = environment.get(KEY, ""), environment.get(ADDRESS, "")
-    if not key and not block.api_key.get_secret_value():
-        if own_login() is None:
-            raise ServiceRefused(
-                f"AGENT=claude needs a key or a login: set {KEY} (and {ADDRESS} for a gateway), or run claude and "
-                "/login; without either leave AGENT away, and the offline agent builds"
-            )
-        if not block.own_login:
-            block.own_login = True
-            await block.asave(NAME, overwrite=True)
+    key, address = environment.get(KEY, ""), environment.get(ADDRESS, "").rstrip("/")
+    if key:
+        given = {"api_key": SecretStr(key), "api_url": address or ANTHROPIC, "own_login": False}
+        await _with(block, given).asave(NAME, overwrite=True)
         return (
-            "Claude Code works with your own login, which its sandbox can read: only for requests that you write "
-            f"yourself; for others', give the block coding-agent/{NAME} a key"
+            NAME,
+            f"Claude Code works with the key in {KEY}, asked at {given['api_url']}; it is kept in {SLUG}/{NAME}",
         )
-    if not key:
-        return f"Claude Code works with the key of the block coding-agent/{NAME}"
+    if block.api_key.get_secret_value():
+        return NAME, f"Claude Code works with the key of the block {SLUG}/{NAME}"
+    if own_login() is None:
+        raise ServiceRefused(
+            f"AGENT=claude needs a key or a login: set {KEY} (and {ADDRESS} for a gateway), or run claude and "
+            "/login; without either leave AGENT away, and the offline agent builds"
+        )
+    await _with(block, {"own_login": True}).asave(OWN, overwrite=True)
+    return OWN, (
+        f"Claude Code works with your own login, by the block {SLUG}/{OWN}; its sandbox can read it: only for requests "
+        f"that you write yourself; for others', give the block {SLUG}/{NAME} a key"
+    )
+
+
+def _with(block: CodingAgent, changes: Mapping[str, object]) -> CodingAgent:
     try:
-        changed = CodingAgent.model_validate(
-            {**block.model_dump(), "api_key": SecretStr(key), **({"api_url": address.rstrip("/")} if address else {})}
-        )
+        return CodingAgent.model_validate({**{name: getattr(block, name) for name in _FIELDS}, **changes})
     except ValidationError as error:
         raise ServiceRefused(f"{ADDRESS}: {error.errors()[0]['msg']}; such as https://gateway.example") from None
-    await changed.asave(NAME, overwrite=True)
-    return f"Claude Code works with the key in {KEY}, asked at {changed.api_url}; it is kept in coding-agent/{NAME}"
 
 
-def prepare(service: Service) -> str:
+def prepare(service: Service) -> tuple[str, str]:
     """`keep_key` in a process of its own, with the service's settings. Raises ServiceRefused."""
     done = subprocess.run(
         [sys.executable, "-m", "deployments.agent_key"],
@@ -67,11 +84,12 @@ def prepare(service: Service) -> str:
     )
     if done.returncode:
         raise ServiceRefused((done.stderr.strip().splitlines() or ["the block of the agent could not be written"])[-1])
-    return done.stdout.strip()
+    name, _, words = done.stdout.strip().partition("\n")
+    return f"{SLUG}/{name}", words
 
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(asyncio.run(keep_key(os.environ)) + "\n")
+        sys.stdout.write("\n".join(asyncio.run(keep_key(os.environ))) + "\n")
     except ServiceRefused as refused:
         sys.exit(str(refused))

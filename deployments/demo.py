@@ -235,7 +235,9 @@ def main() -> int:
         service = configure()
         up(service, lambda line: console.print(line, markup=False))
         if request.agent is AgentKind.CLAUDE:
-            console.print(prepare(service), markup=False)
+            block, words = prepare(service)
+            request = request.model_copy(update={"coding_agent": block})
+            console.print(words, markup=False)
         registry = Registry.open(service.registry_url.get_secret_value())
         began = time.monotonic()
         accepted = registry.accept(request, f"demo-{uuid.uuid4()}")

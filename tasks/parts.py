@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Event
@@ -128,8 +129,9 @@ def claude_of(block: CodingAgent) -> Claude:
     """What the block says, for this machine. Raises AgentMissing where the program is not installed, or nobody is
     logged in whose login it shall use.
     """
-    login = own_login() if block.own_login else None
-    if block.own_login and login is None:
+    key = block.api_key.get_secret_value()
+    login = own_login() if block.own_login and not key else None
+    if not key and login is None:
         raise AgentMissing("nobody is logged in to Claude Code on this machine", "run claude and /login, or use a key")
     program = find_program(block.command)
     if (version := version_of(program)) != PINNED:
@@ -141,13 +143,17 @@ def claude_of(block: CodingAgent) -> Claude:
     return Claude(
         program=program,
         api=block.api_url,
-        key="" if login else block.api_key.get_secret_value(),
+        key=key,
         login=login,
         model=block.model,
         domains=tuple(block.domains),
         registries=tuple(sorted(registries)),
         requests=block.requests,
     )
+
+
+_QUESTIONS_AT_MOST = 200
+_REFUSALS_AT_ONCE = 20
 
 
 class RegistryDesk:
@@ -166,8 +172,12 @@ class RegistryDesk:
             run_log().info("the agent is %s: %s", state.doing, worded(state))
         elif self._waits:
             self._record.close_questions(run_id, "the agent goes on")
-            self._record.take_slot("agent", run_id, settings().max_agents, settings().max_per_user)
+            self._turn_is_anothers()
         self._waits = waits
+
+    def _turn_is_anothers(self) -> bool:
+        chosen = settings()
+        return self._record.take_slot("agent", self._execution.run_id, chosen.max_agents, chosen.max_per_user) > 0
 
     def _ask(self, words: str) -> None:
         """Asked once, whoever adopts the agent while it waits: answers are told by when they were written."""
@@ -175,13 +185,17 @@ class RegistryDesk:
         mine = [each for each in self._record.questions(self._execution.execution_id, "agent") if each.run_id == run_id]
         if mine and mine[-1].answer is None and mine[-1].body == words:
             return
+        if len(mine) >= _QUESTIONS_AT_MOST:
+            run_log().warning("the agent asks again and again, and %d questions are kept", _QUESTIONS_AT_MOST)
+            return
         self._record.close_questions(run_id, "the agent asked something else")
         self._record.ask_question(run_id, "agent", 1 + len(mine), words, settings().approval_deadline_s)
         self._record.post_message(self._execution.execution_id, "agent", words)
 
     def said(self) -> list[Said]:
+        """Where the agent waits, its turn was another's meanwhile: it is answered once it has one again."""
         waiting = self._record.undelivered_messages(self._execution.execution_id)
-        if not waiting:
+        if not waiting or (self._waits and self._turn_is_anothers()):
             return []
         asked = [each.asked_at for each in self._record.questions(self._execution.execution_id, "agent")]
         return [
@@ -200,9 +214,16 @@ class RegistryDesk:
         self._record.note_said(self._execution.execution_id, rows)
 
     def refused(self, passages: Sequence[Passage]) -> None:
-        for passage in passages:
-            run_log().warning("refused to the agent: %s (%s)", passage.target, passage.reason)
-        told = [{"target": passage.target, "reason": passage.reason} for passage in passages[:100]]
+        """Noted by target, with how often: a flood of them is a few lines."""
+        often = Counter((passage.target, passage.reason) for passage in passages)
+        for (target, reason), times in often.most_common(_REFUSALS_AT_ONCE):
+            run_log().warning("refused to the agent: %s (%s)%s", target, reason, f" {times} times" if times > 1 else "")
+        told: list[dict[str, str | int]] = [
+            {"target": target, "reason": reason, "times": times}
+            for (target, reason), times in often.most_common(_REFUSALS_AT_ONCE)
+        ]
+        if left := len(often) - len(told):
+            told.append({"target": "…", "reason": f"{left} other targets", "times": left})
         self._record.note_refused(self._execution.run_id, told)
 
 

@@ -15,6 +15,7 @@ from tasks.adapters.agents.processes import MARK
 from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.registry import Accepted
 from tasks.adapters.tmux import TmuxSession
+from tasks.domain.pipeline import Status
 from tests.support.faults import Battered
 from tests.support.invariants import CANARY, complaints
 from tests.support.service import until
@@ -44,11 +45,19 @@ def written(battered: Battered, change: str, undo: str, *values: object) -> Iter
             assert connection.execute(undo, values).rowcount == 1
 
 
+@pytest.fixture(scope="module")
+def built(started_battered: Battered) -> Accepted:
+    """A site with one run: what other files do to theirs leaves further ones."""
+    accepted = started_battered.accept()
+    started_battered.becomes(accepted.run_id, Status.COMPLETED)
+    return accepted
+
+
 @pytest.fixture
-def whole(battered: Battered, site: Accepted) -> Accepted:
+def whole(battered: Battered, built: Accepted) -> Accepted:
     """A live site, and nothing that any rule complains about before the test or after it."""
     until(lambda: str(found) if (found := complaints(battered, battered.record)) else None, 40)
-    return site
+    return built
 
 
 def test_a_created_resource_that_is_not_there(battered: Battered, whole: Accepted) -> None:

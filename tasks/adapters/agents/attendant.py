@@ -2,8 +2,8 @@
 
 What a person wrote travels in a file, and one fixed line names it. It is typed only where the agent takes a prompt:
 not while it works, for it would be put in a queue that nobody sees, and never into a dialog, which would take it for
-keys. A dialog gets one digit, or Escape. Nothing is typed twice: tmux drops the buffer in the moment of pasting, and a
-file that is there without its buffer was pasted by whoever was killed since.
+keys. A dialog gets one digit, or Escape, and only while it is on the screen. Nothing is given twice: the agent's hook
+tells each line that it took.
 """
 
 import logging
@@ -30,7 +30,8 @@ REMINDER = (
     "output/status.txt. If you cannot go on without an answer, ask with AskUserQuestion."
 )
 _ENTER_AFTER_S = (0.2, 1.0, 3.0, 10.0)
-_KEY_S = 5.0
+TELL_S = 1.0
+_KEY_S, _DRAWN_S = 5.0, 15.0
 _DIALOGS = (Doing.QUESTION, Doing.PERMISSION)
 _IN_DIALOGS = "Esc to cancel"
 """What the CLI shows below each dialog (2.1.330)."""
@@ -94,7 +95,6 @@ class _Typed:
     prompts: int
     at: float
     presses: list[float]
-    adopted: bool = False
 
 
 def message_line(message_id: int) -> str:
@@ -120,7 +120,7 @@ def choice(said: str, state: AgentState) -> str | None:
     choices = [name.casefold() for name in state.questions[0].choices]
     if re.fullmatch("[1-9]", word) and int(word) <= len(choices):
         return word
-    return str(1 + choices.index(word)) if word in choices else None
+    return str(1 + choices.index(word)) if word in choices[:9] else None
 
 
 class Attendant:
@@ -139,40 +139,66 @@ class Attendant:
             *(terminal, workspace, folder, desk, clock),
         )
         self._remind = remind
+        self._state: AgentState | None = None
         self._told: AgentState | None = None
+        self._told_at = float("-inf")
         self._since, self._looked = clock(), float("-inf")
         self._typed: _Typed | None = None
         self._given: set[int] = set()
+        self._stuck: set[int] = set()
         self._key_until = float("-inf")
+        self._dialog_seen = False
+
+    @property
+    def is_giving(self) -> bool:
+        """Whether something is in the agent's input that it has not taken yet."""
+        return self._typed is not None
 
     def look(self, state: AgentState, turn: TurnSince) -> None:
         """Tell the state, deliver the next message where the agent can take it, remind it of its signal."""
         now = self._clock()
-        if self._told is None or state != self._told:
-            self._key_until = float("-inf")
-            self._since = now
-        self._tell(state)
+        if state != self._state:
+            self._state, self._since = state, now
+            self._key_until, self._dialog_seen = float("-inf"), False
+        self._tell(state, now)
         if self._typed is not None:
             self._until_taken(self._typed, turn, now)
             return
+        if state.doing in _DIALOGS and not self._is_shown(turn, now):
+            return
         if now < self._key_until:
-            if state.doing in _DIALOGS and _IN_DIALOGS not in self._terminal.visible():
-                turn.answered()
             return
-        said = self._next(state, now)
-        if said is not None and self._give(said, state, turn, now):
-            return
+        while (said := self._next(state, now)) is not None and self._give(said, state, turn, now):
+            if self._typed is not None or state.doing is not Doing.DONE:
+                return
         if self._remind and state.doing is Doing.IDLE and now >= self._since + REMIND_AFTER_S:
             self._remind = False
             self._type(0, REMINDER, turn, now)
 
+    def _is_shown(self, turn: TurnSince, now: float) -> bool:
+        """Whether the dialog that the agent told of is on the screen. Once it is gone, somebody has answered it: here,
+        or at the terminal. One that is not drawn yet is waited for; a CLI that words it otherwise is believed then.
+        """
+        if self._in_dialog():
+            self._dialog_seen = True
+        elif self._dialog_seen:
+            turn.answered()
+            return False
+        return self._dialog_seen or now >= self._since + _DRAWN_S
+
+    def _in_dialog(self) -> bool:
+        return any(_IN_DIALOGS in line for line in self._terminal.screen(3))
+
     # -- telling --
 
-    def _tell(self, state: AgentState) -> None:
-        """An agent that has only just stopped may be about to be reminded: nobody is bothered before that."""
-        if state == self._told:
+    def _tell(self, state: AgentState, now: float) -> None:
+        """Once a second at most: an agent that forges its events would have the record written without end.
+
+        An agent that has only just stopped may be about to be reminded: nobody is bothered before that.
+        """
+        if state == self._told or (now < self._told_at + TELL_S and state.doing is not Doing.DONE):
             return
-        self._told = state
+        self._told, self._told_at = state, now
         quiet = state.doing is Doing.IDLE and self._remind
         try:
             self._desk.tell(AgentState(Doing.WORKING) if quiet else state)
@@ -183,16 +209,16 @@ class Attendant:
     # -- people's words --
 
     def _next(self, state: AgentState, now: float) -> Said | None:
-        """The oldest that the agent can be given as it is."""
+        """The oldest that the agent can be given as it is. What answers a dialog is known once that was told."""
         dialog = state.doing in _DIALOGS
-        if now < self._looked + LOOK_S:
+        if (dialog and self._told != state) or (now < self._looked + LOOK_S and state.doing is not Doing.DONE):
             return None
         self._looked = now
         try:
             for said in self._desk.said():
                 if said.message_id in self._given:
                     self._mark(said.message_id)
-                elif said.interrupt or not dialog or said.answers:
+                elif said.message_id not in self._stuck and (said.interrupt or not dialog or said.answers):
                     return said
             return None
         except ConnectionError as error:
@@ -200,9 +226,11 @@ class Attendant:
             return None
 
     def _give(self, said: Said, state: AgentState, turn: TurnSince, now: float) -> bool:
-        """True where something was typed."""
+        """True where something was typed, or is done with."""
         if said.interrupt:
-            self._press("Escape", turn, now)
+            if state.doing is not Doing.DONE:
+                self._press("Escape", turn, now)
+                self._remind = False  # whoever stops it says how it goes on
             return self._done(said)
         match state.doing:
             case Doing.QUESTION | Doing.PERMISSION:
@@ -210,7 +238,7 @@ class Attendant:
                 self._press(key or "Escape", turn, now)
                 _log.info("dialog answered message=%d key=%s", said.message_id, key or "Escape")
                 return self._done(said) if key else True  # a text follows when the dialog is gone
-            case Doing.IDLE:
+            case Doing.IDLE | Doing.DONE if not self._in_dialog():
                 self._hand_over(said, turn, now)
                 return True
         return False
@@ -234,32 +262,27 @@ class Attendant:
             _log.warning("a message's delivery could not be noted message=%d: %s", message_id, error)
 
     def _hand_over(self, said: Said, turn: TurnSince, now: float) -> None:
-        file = self._workspace.root / "prompts" / f"message-{said.message_id:06d}.txt"
+        """What somebody who was killed has pasted is in this terminal's input, or was taken: its hook says so."""
         line = message_line(said.message_id)
-        if file.exists() and not self._terminal.holds(_buffer(said.message_id)):
-            # Pasted by somebody who was killed: it is in the input, or it was taken.
-            if "".join(line.split()) in "".join(self._terminal.visible().split()):
-                self._typed = _Typed(said.message_id, line, turn.prompts, now, list(_ENTER_AFTER_S), adopted=True)
-            else:
-                self._mark(said.message_id)
+        if line in turn.taken:
+            self._mark(said.message_id)
             return
-        words = plain_text(said.text)
-        self._load(said.message_id, line)
-        write_atomic(file, f"A person wrote this to you:\n---\n{words}\n---\n")
-        self._paste(said.message_id, line, turn, now)
+        if self._shows(line):
+            self._typed = _Typed(said.message_id, line, turn.prompts, now, list(_ENTER_AFTER_S))
+            return
+        file = self._workspace.root / "prompts" / f"message-{said.message_id:06d}.txt"
+        write_atomic(file, f"A person wrote this to you:\n---\n{plain_text(said.text)}\n---\n")
+        self._type(said.message_id, line, turn, now)
 
     def _type(self, message_id: int, line: str, turn: TurnSince, now: float) -> None:
-        self._load(message_id, line)
-        self._paste(message_id, line, turn, now)
-
-    def _load(self, message_id: int, line: str) -> None:
         lines = self._folder / "line.txt"
         write_atomic(lines, line)
         self._terminal.load(_buffer(message_id), lines)
-
-    def _paste(self, message_id: int, line: str, turn: TurnSince, now: float) -> None:
         if self._terminal.paste(_buffer(message_id)):
             self._typed = _Typed(message_id, line, turn.prompts, now, list(_ENTER_AFTER_S))
+
+    def _shows(self, line: str) -> bool:
+        return "".join(line.split()) in "".join(self._terminal.visible().split())
 
     def _until_taken(self, typed: _Typed, turn: TurnSince, now: float) -> None:
         if turn.prompts > typed.prompts:
@@ -271,14 +294,12 @@ class Attendant:
             return
         if typed.presses and now >= typed.at + typed.presses[0]:
             del typed.presses[0]
-            if "".join(typed.line.split()) in "".join(self._terminal.visible().split()):
+            if self._shows(typed.line):
                 self._terminal.press_enter()
         elif not typed.presses and now > typed.at + 2 * _ENTER_AFTER_S[-1]:
             self._typed = None
-            if typed.adopted:  # what shows on the screen is the conversation, and the line is in it
-                self._mark(typed.message_id)
-            else:
-                _log.error("a line was typed and never taken message=%d", typed.message_id)
+            self._stuck.add(typed.message_id)  # for this prompt; it stays undelivered, and shows as that
+            _log.error("a line was typed and never taken message=%d", typed.message_id)
 
 
 def _buffer(message_id: int) -> str:

@@ -21,6 +21,7 @@ from tasks.adapters.agents.runtime import RuntimeFolder
 from tasks.adapters.sandbox import Confinement, python_runtime
 from tasks.adapters.sandbox.confinement import PATH
 from tasks.adapters.sandbox.gateway import Way
+from tasks.adapters.trees import remove_tree
 from tasks.adapters.workspace import AGENT_WRITABLE, Workspace, write_atomic
 from tasks.domain.agent import QUESTION_TOOL
 from tasks.domain.errors import AgentMissing
@@ -182,6 +183,9 @@ def stage(runtime: RuntimeFolder, chosen: Claude) -> None:
         "customApiKeyResponses": {"approved": [PLACEHOLDER[-20:]], "rejected": []},
         "projects": {WORKSPACE: {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}},
     }
+    for name in (".claude.json", _CREDENTIALS):
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            remove_tree(folder / name)  # an earlier session's agent may write here
     write_atomic(folder / ".claude.json", json.dumps(state))
     if chosen.login is not None:
         write_atomic(folder / _CREDENTIALS, chosen.login.read_bytes())

@@ -26,9 +26,17 @@ _NAME_LENGTH, _TEXT_LENGTH = 64, 2000
 class JsonLines:
     """Reads on from ``offset``, whole lines only. A file that has become shorter is read from its start."""
 
-    def __init__(self, path: Path, offset: int = 0, until: int = sys.maxsize, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        offset: int = 0,
+        until: int = sys.maxsize,
+        chunk_bytes: int = CHUNK_BYTES,
+        chunks: int = _CHUNKS_AT_ONCE,
+        lines: int = sys.maxsize,
+    ) -> None:
         self._path = path
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes, self._chunks, self._lines = chunk_bytes, chunks, lines
         self._offset = offset
         self._until = until
 
@@ -38,15 +46,16 @@ class JsonLines:
         return self._offset
 
     def new(self) -> list[dict[str, Any]]:
-        """The objects since the last call; of a flood, the first 2 MiB. What is no object is left out."""
+        """The objects since the last call; of a flood, the first chunks and lines. What is no object is left out."""
         found: list[dict[str, Any]] = []
-        for _ in range(_CHUNKS_AT_ONCE):
+        for _ in range(self._chunks):
             chunk = self._chunk()
             whole, newline, _half = chunk.rpartition(b"\n")
             if not newline and len(chunk) < self._chunk_bytes:
                 break
-            self._offset += len(whole) + 1 if newline else len(chunk)
-            found += [record for line in whole.split(b"\n") if (record := _object(line)) is not None]
+            lines = whole.split(b"\n")[: self._lines]
+            self._offset += sum(len(line) + 1 for line in lines) if newline else len(chunk)
+            found += [record for line in lines if (record := _object(line)) is not None]
         return found
 
     def _chunk(self) -> bytes:
@@ -155,7 +164,8 @@ _TELLING = ("UserPromptSubmit", "PermissionRequest", "Stop", "StopFailure")
 class TurnSince:
     """The agent's turn, as told by events after one prompt was delivered.
 
-    What comes before the prompt was taken, such as the end of the turn before, does not count.
+    What comes before the prompt was taken, such as the end of the turn before, does not count. ``taken`` are the lines
+    that it has taken for prompts since.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -163,6 +173,7 @@ class TurnSince:
         self.prompt_taken = False
         self.last: AgentEvent | None = None
         self.prompts = 0
+        self.taken: set[str] = set()
         self._turn = Turn.STARTING
 
     def look(self) -> Sequence[AgentEvent]:
@@ -175,7 +186,9 @@ class TurnSince:
             events = events[taken[0] :]
             self.prompt_taken = True
         self._turn = turn_after(events, self._turn)
-        self.prompts += sum(event.name == "UserPromptSubmit" for event in events)
+        prompts = [event for event in events if event.name == "UserPromptSubmit"]
+        self.prompts += len(prompts)
+        self.taken.update(event.about for event in prompts)
         telling = [event for event in events if event.name in _TELLING]
         self.last = telling[-1] if telling else self.last
         return events

@@ -104,13 +104,14 @@ class RuntimeFolder:
         self.way_out = home / "run" / f"{self.mark[:8]}.out"  # a socket's path is short
         self._status_line = self.events_folder / "status.json"
         self._told = self.root / "told.txt"
+        self._noted = self.root / "noted.txt"
         self._session_id = self.root / "session_id.txt"
         self._session = self.root / "session.json"
         self._delivery = self.root / "delivery.json"
         self._owner = self.root / "owner.txt"
         self._done = self.root / "done.json"
 
-    def prepare(self, argv: Sequence[str]) -> None:
+    def prepare(self, program: Program) -> None:
         """Forget an earlier agent, and write the program of the next one's pane. No agent may be running."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
@@ -120,13 +121,14 @@ class RuntimeFolder:
         self.events_folder.mkdir(mode=0o700)
         words = {
             "mark": f"{MARK}={self.mark}",
-            "command": shlex.join(argv),
+            "command": shlex.join(program.argv),
             "exit_code": shlex.quote(str(self.exit_code)),
             "new": shlex.quote(str(self.root / ".exit_code")),
         }
         write_atomic(self.wrapper, _WRAPPER.format(**words))
         write_atomic(self.instruction, INSTRUCTION)
-        os.mkfifo(self.fifo, 0o600)
+        if program.secret:
+            os.mkfifo(self.fifo, 0o600)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -159,11 +161,19 @@ class RuntimeFolder:
     def record_told(self, offset: int) -> None:
         write_atomic(self._told, str(offset))
 
+    def noted(self) -> int:
+        """Up to where the gateway's refusals were noted, in bytes."""
+        text = read_bounded(self._noted, 32)
+        return int(text) if text else 0
+
+    def record_noted(self, offset: int) -> None:
+        write_atomic(self._noted, str(offset))
+
     def transcript(self) -> Path | None:
-        """What Claude Code wrote of the conversation; None where there is nothing yet."""
-        name = f"{self.session_id()}.jsonl"
-        found = [path for path in self.claude.glob(f"projects/*/{name}") if path.is_file() and not path.is_symlink()]
-        return max(found, key=lambda path: path.lstat().st_mtime, default=None)
+        """What Claude Code wrote of the conversation in the workspace; None where there is nothing yet."""
+        path = self.claude / "projects" / "-workspace" / f"{self.session_id()}.jsonl"
+        folders = (path.parent, path.parent.parent)
+        return path if path.is_file() and not any(each.is_symlink() for each in (path, *folders)) else None
 
     def shown_s(self) -> float:
         """For how long Claude Code has shown its status line, in seconds; 0 where it does not. Forgeable."""

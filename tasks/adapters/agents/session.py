@@ -49,7 +49,7 @@ machine starves is ended by its own time limit."""
 
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
-_HISTORY_EVERY_S = 2.0
+_HISTORY_EVERY_S, _HISTORY_LIMIT_S = 2.0, 20.0
 _PANE_DEATH_S = 0.5
 _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
@@ -128,17 +128,19 @@ class TerminalAgent:
         began = time.monotonic()
         with self._named_by(began), self._runtime.locked():
             pane = self._terminal.pane()
-            if pane is None or pane.dead:
+            if pane is None or pane.dead or self._runtime.fifo.exists():  # it would wait for its secret for ever
                 self._launch()
             else:
                 self._claim()
                 _log.info("agent adopted session=%s pid=%d", self._terminal.name, pane.pid)
         self._wait_until_ready(began)
+        self._note_refusals()
 
     def ask(
         self, phase: Phase, prompt: str, complaint_about_outputs: Callable[[], str | None], deadline_s: float
     ) -> None:
         began, digest = time.monotonic(), _digest(prompt)
+        self._note_refusals()
         write_atomic(self._runtime.phase, phase)
         with self._program(phase) as program, self._changes() as changes:
             if self._was_done(phase, digest, program) and complaint_about_outputs() is None:
@@ -155,6 +157,7 @@ class TerminalAgent:
                 self._runtime.record_delivery(replace(delivery, settled=turn.has_ended))
                 raise
             self._runtime.record_done(delivery.identity, phase, digest)
+        self._note_refusals()
         _log.info("phase done session=%s phase=%s", self._terminal.name, phase)
 
     def screen(self, lines: int = 100) -> list[str]:
@@ -172,6 +175,7 @@ class TerminalAgent:
                 _log.info("agent left alone session=%s owner=%s", self._terminal.name, owner)
                 return
             self._end_everything()
+            self._note_refusals()
 
     def attach_command(self, read_only: bool = False) -> str:
         """What a person types to look at the session, or to help in it."""
@@ -182,7 +186,7 @@ class TerminalAgent:
     def _launch(self) -> None:
         self._end_everything()
         program = self._argv() if callable(self._argv) else Program(self._argv)
-        self._runtime.prepare(program.argv)
+        self._runtime.prepare(program)
         self._claim()
         self._terminal.start(["/bin/sh", str(self._runtime.wrapper)], self._runtime.root)
         pane = self._terminal.pane()
@@ -343,6 +347,8 @@ class TerminalAgent:
                 attendant.look(state, wait.turn)
             self._tell_history(complete=state.doing is Doing.DONE)
             match state.doing:
+                case Doing.DONE if attendant.is_giving:
+                    return "it is given what people said meanwhile"
                 case Doing.DONE:
                     missing = complaint_about_outputs()
                     if missing is not None:
@@ -373,14 +379,9 @@ class TerminalAgent:
 
     def _evidence(self, wait: _Wait) -> Evidence:
         wait.turn.look()
+        self._note_refusals()
         passages = [passage for line in wait.passages.new() if (passage := passage_of(line)) is not None]
         wait.seen.extend(passage for passage in passages if passage.verdict in ("model", "budget"))
-        refused = [passage for passage in passages if passage.verdict == "deny"]
-        if refused:
-            try:
-                self._desk.refused(refused)
-            except ConnectionError as error:
-                _log.warning("what the agent was refused could not be noted: %s", error)
         return Evidence(
             phase=wait.phase,
             turn=wait.turn.turn,
@@ -391,8 +392,22 @@ class TerminalAgent:
             dollars_allowed=self._dollars,
         )
 
+    def _note_refusals(self) -> None:
+        """What the agent was refused since the last time, in a phase or between two; each once."""
+        noted = self._runtime.noted()
+        lines = JsonLines(self._runtime.egress, noted)
+        refused = [passage for line in lines.new() if (passage := passage_of(line)) and passage.verdict == "deny"]
+        try:
+            if refused:
+                self._desk.refused(refused)
+        except (ConnectionError, LookupError) as error:  # the record is away, or it was erased
+            _log.warning("what the agent was refused could not be noted: %s", error)
+        else:
+            if lines.offset != noted:
+                self._runtime.record_noted(lines.offset)
+
     def _tell_history(self, complete: bool = False) -> None:
-        """What was said since the last time: now and then while it works, and all of it when a phase is done.
+        """What was said since the last time: a part now and then while it works, the rest when a phase is done.
 
         The place up to which it was told is kept only after it was; what is told twice is told apart by its id.
         """
@@ -403,11 +418,16 @@ class TerminalAgent:
         path = self._runtime.transcript()
         if path is None:
             return
-        transcript = Transcript(path, self._runtime.told())
+        transcript, end = Transcript(path, self._runtime.told()), size_of(path)
         try:
-            while entries := transcript.entries():
-                self._desk.history(entries)
+            while transcript.offset < end and not self._cancelled.is_set():
+                before = transcript.offset
+                self._desk.history(transcript.entries())
+                if transcript.offset == before:
+                    return  # half a line
                 self._runtime.record_told(transcript.offset)
+                if not complete or time.monotonic() > now + _HISTORY_LIMIT_S:
+                    return
         except ConnectionError as error:
             _log.warning("the conversation could not be noted: %s", error)
 

@@ -4,6 +4,7 @@ Each line has an id of its own, and is told once however often it is read. Tool 
 answers, which may be whole files, are left out.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from tasks.adapters.agents.events import JsonLines
 from tasks.adapters.inside.hook import about
 from tasks.domain.text import plain_text
 
-LINE_BYTES = 8 << 20
-_TEXT_LENGTH, _ID_LENGTH, _BLOCKS = 20_000, 100, 100
+LINE_BYTES, LINES = 8 << 20, 500
+"""How long a line may be, and how many are read in one go."""
+
+_TEXT_LENGTH, _BLOCKS = 20_000, 20
+_ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Transcript(JsonLines):
     """Reads on from ``offset``. What a person wrote is on record already, and is not told again."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        super().__init__(path, offset, chunk_bytes=LINE_BYTES)
+        super().__init__(path, offset, chunk_bytes=LINE_BYTES, chunks=1, lines=LINES)
 
     def entries(self) -> list[Entry]:
         return [entry for record in self.new() for entry in _entries(record)]
@@ -39,7 +43,7 @@ class Transcript(JsonLines):
 
 def _entries(record: Mapping[str, Any]) -> Iterator[Entry]:
     message, source = record.get("message"), record.get("uuid")
-    if not isinstance(message, dict) or not isinstance(source, str) or not 0 < len(source) <= _ID_LENGTH:
+    if not isinstance(message, dict) or not isinstance(source, str) or not _ID.fullmatch(source):
         return
     content = message.get("content")
     match record.get("type"), record.get("isSidechain"):

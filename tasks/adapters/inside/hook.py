@@ -61,7 +61,7 @@ def noted(event: dict[str, Any]) -> dict[str, Any]:
         "at": round(time.time(), 3),
         "source": short(event.get("source"), 64),
         "tool": tool,
-        "about": about(given),
+        "about": about(given) or about({"prompt": event.get("prompt")}),
         "questions": questions(given) if tool == "AskUserQuestion" else [],
         "kind": short(event.get("notification_type") or event.get("error") or event.get("reason"), 100),
         "message": short(event.get("message") or event.get("last_assistant_message") or event.get("error_details")),

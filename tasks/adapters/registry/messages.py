@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.records import Message
 from tasks.adapters.registry.schema import db_clock, messages
+
+SAID_AT_MOST = 20_000
+_ROWS_AT_ONCE = 100
 
 
 def _message(row: Row[Any]) -> Message:
@@ -35,20 +38,21 @@ class Messages(Database):
     def note_said(self, execution_id: str, said: Sequence[tuple[str, str, str, str]]) -> int:
         """Add what the agent's own transcript tells, each as (source_id, author, kind, body); how many were new.
 
-        What was noted before, told by its ``source_id``, is passed over. Raises UnknownExecution.
+        What was noted before, told by its ``source_id``, is passed over, and so is what comes after SAID_AT_MOST of one
+        execution: whoever writes the transcript can write without end. Raises UnknownExecution.
         """
+        rows = [
+            {"execution_id": execution_id, "source_id": source_id, "author": author, "kind": kind, "body": body}
+            for source_id, author, kind, body in said
+        ]
+        told = messages.c.execution_id == execution_id, messages.c.source_id.is_not(None)
         with self._write() as connection:
             self._lock_execution(connection, execution_id)
+            before = connection.execute(select(func.count()).select_from(messages).where(*told)).scalar_one()
             new = 0
-            for source_id, author, kind, body in said:
-                row = {
-                    "execution_id": execution_id,
-                    "source_id": source_id,
-                    "author": author,
-                    "kind": kind,
-                    "body": body,
-                }
-                statement = self._insert(messages).values(**row)
+            room = rows[: max(0, SAID_AT_MOST - before)]
+            for first in range(0, len(room), _ROWS_AT_ONCE):
+                statement = self._insert(messages).values(room[first : first + _ROWS_AT_ONCE])
                 unknown = statement.on_conflict_do_nothing(index_elements=["execution_id", "source_id"])
                 new += connection.execute(unknown).rowcount
             if new:

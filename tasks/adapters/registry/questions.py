@@ -69,7 +69,7 @@ class Questions(Database):
             if connection.execute(questions.update().where(*mine).values(**values)).rowcount:
                 self._note(connection, "answered", execution.execution_id, run_id, by=by)
 
-    def note_refused(self, run_id: str, refused: Sequence[Mapping[str, str]]) -> None:
+    def note_refused(self, run_id: str, refused: Sequence[Mapping[str, str | int]]) -> None:
         """Keep what the agent of this run asked of the world and did not get."""
         with self._write() as connection:
             execution, _run = self._lock_run(connection, run_id)

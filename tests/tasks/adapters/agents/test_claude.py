@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.agents import processes
+from tasks.adapters.agents.session import TerminalAgent
 from tasks.domain.agent_state import Doing
 from tasks.domain.errors import AgentCrashed, AgentRefused, AskCancelled
 from tests.support.claude_stage import KEY, QUESTION, Act, in_turn, was_read
@@ -143,8 +144,17 @@ def test_hostile_words_arrive_as_words(act: Act) -> None:
     assert not (act.stage.workspace().root / "output" / "owned").exists()
 
 
-def test_an_interrupt_ends_its_turn(act: Act) -> None:
-    act.api.script = in_turn(tool("Bash", command="python3 -c 'import time; time.sleep(60)'", description="x"))
+def test_an_interrupt_ends_its_turn_and_a_person_says_how_it_goes_on(act: Act) -> None:
+    slow = in_turn(tool("Bash", command="python3 -c 'import time; time.sleep(60)'", description="x"))
+
+    def script(asked: Asked) -> "list[Block] | Fault":
+        if "prompts/message-" not in asked.prompt:
+            return slow(asked)
+        work = work_of("planning")
+        return [work[len(asked.results)]] if len(asked.results) < len(work) else [text("Done.")]
+
+    act.api.script = script
+    act.desk.answers = {Doing.IDLE: ["go on, without that"]}
 
     def interrupt() -> None:
         eventually(lambda: "time.sleep" in act.transcript())
@@ -153,10 +163,53 @@ def test_an_interrupt_ends_its_turn(act: Act) -> None:
     person = threading.Thread(target=interrupt)
     person.start()
     began = time.monotonic()
-    act.plans(act.agent())  # the reminder has it go on
+    act.plans(act.agent())
     person.join()
     assert time.monotonic() - began < 45, "it did not wait for its command"
     assert "time.sleep" in json.dumps(act.api.asked[-1].body["messages"])
+    assert not [asked for asked in act.api.asked if "not signalled yet" in asked.prompt]
+
+
+def test_what_is_said_while_it_works_is_given_before_its_phase_ends(act: Act) -> None:
+    act.api.script = in_turn(
+        tool("Bash", command="python3 -c 'import time; time.sleep(3)'", description="x"), *work_of("planning")
+    )
+
+    def say() -> None:
+        eventually(lambda: "time.sleep" in act.transcript())
+        act.desk.say("make the footer dark")
+
+    person = threading.Thread(target=say)
+    person.start()
+    act.plans(act.agent())
+    person.join()
+    assert act.desk.done == [1]
+    assert "make the footer dark" in act.results_of("message-")[0]
+
+
+def test_one_that_was_started_and_never_got_its_key_is_started_anew(act: Act, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine was killed between the terminal's start and the key."""
+
+    def killed(_agent: object, _secret: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TerminalAgent, "_hand_over", killed)
+        with pytest.raises(KeyboardInterrupt):
+            act.agent().start()
+    assert act.stage.runtime().fifo.exists()
+    act.plans(act.agent())
+
+
+def test_what_it_is_refused_between_two_phases_is_told_too_and_once(act: Act) -> None:
+    agent = act.agent()
+    act.plans(agent)
+    refused = {"at": 1, "verdict": "deny", "target": "evil.example:443", "reason": "it is not on the list"}
+    with act.stage.runtime().egress.open("a") as log:
+        log.write(json.dumps(refused) + "\n")
+    act.agent().start()
+    agent.stop()
+    assert [passage.target for passage in act.desk.denied] == ["evil.example:443"]
 
 
 @pytest.mark.parametrize(
