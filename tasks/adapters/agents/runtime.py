@@ -8,9 +8,8 @@ import hashlib
 import json
 import os
 import shlex
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -146,12 +145,15 @@ class RuntimeFolder:
     def session_id(self) -> str:
         """The conversation's id, for a program that is told one: the same for every launch of this execution."""
         known = read_bounded(self._session_id, 64)
-        if known:
-            return known.decode()
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = str(uuid4())
-        write_atomic(self._session_id, made)
-        return made
+        if not known:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            made = self.root / f".session-{uuid4()}"
+            write_atomic(made, made.name.removeprefix(".session-"))
+            with suppress(FileExistsError):  # two that ask at once get one answer
+                self._session_id.hardlink_to(made)
+            made.unlink()
+            known = read_bounded(self._session_id, 64)
+        return (known or b"").decode()
 
     def told(self) -> int:
         """Up to where the transcript was told, in bytes."""
@@ -174,13 +176,6 @@ class RuntimeFolder:
         path = self.claude / "projects" / "-workspace" / f"{self.session_id()}.jsonl"
         folders = (path.parent, path.parent.parent)
         return path if path.is_file() and not any(each.is_symlink() for each in (path, *folders)) else None
-
-    def shown_s(self) -> float:
-        """For how long Claude Code has shown its status line, in seconds; 0 where it does not. Forgeable."""
-        try:
-            return max(0.0, time.time() - self._status_line.lstat().st_mtime)
-        except OSError:
-            return 0.0
 
     def dollars(self) -> float:
         """What the conversation has cost, as Claude Code's status line says; 0 where it says nothing. Forgeable."""

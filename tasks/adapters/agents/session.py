@@ -43,10 +43,6 @@ ENTER_AFTER_S = (0.0, 1.0, 3.0, 10.0)
 """When Enter is pressed, counted from the paste, while nothing shows that the prompt was taken. Some programs swallow
 it while they still start (Claude Code: up to 6 s)."""
 
-SHOWN_S = 8.0
-"""A program that has shown its status line for so long takes prompts, even where its hook was lost: a hook that a busy
-machine starves is ended by its own time limit."""
-
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
 _HISTORY_EVERY_S, _HISTORY_LIMIT_S = 2.0, 20.0
@@ -234,9 +230,6 @@ class TerminalAgent:
                 self._raise_if_over(program, START_UP)
                 turn = turn_after(log.events(), turn)
                 if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING):
-                    return None
-                if self._runtime.shown_s() > SHOWN_S:
-                    _log.warning("ready by its status line, its hook was lost session=%s", self._terminal.name)
                     return None
                 return "it has not said that it takes prompts"
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,10 @@ def test_what_an_agent_starts_is_counted_in_one_group_that_goes_with_it(stage: S
         assert {limit.read_text().strip() for limit in limits if limit.exists()} <= wanted
     agent.stop()
     assert not any(group.exists() for group in groups)
+
+
+def test_all_who_ask_for_the_conversations_id_at_once_get_the_same(stage: Stage) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            runtime = stage.runtime(f"{EXECUTION}-{number}")
+            assert len(set(pool.map(lambda _, of=runtime: of.session_id(), range(8)))) == 1  # type: ignore[misc]
