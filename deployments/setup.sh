@@ -101,6 +101,27 @@ Its last lines are above, the whole log is $log. Type this to see more: ${become
   rm -f "$log"
 fi
 
+# --- the sandbox ----------------------------------------------------------------------------------------------------
+# Ubuntu from 23.10 on gives user namespaces only to programs with an AppArmor profile that allows them.
+forbidden() { ! bwrap --unshare-user --ro-bind / / true >/dev/null 2>&1; }
+if forbidden && [ "$(sysctl -n kernel.apparmor_restrict_unprivileged_userns 2>/dev/null)" = 1 ]; then
+  profile=$(mktemp)
+  printf 'abi <abi/4.0>,\ninclude <tunables/global>\nprofile tmux-builder-bwrap %s flags=(unconfined) {\n  userns,\n}\n' \
+    "$(command -v bwrap)" >"$profile"
+  target=/etc/apparmor.d/tmux-builder-bwrap
+  if [ "$(id -u)" = 0 ]; then become=""; elif has sudo && sudo -n true 2>/dev/null; then become="sudo -n"; else become=no; fi
+  if [ "$become" = no ]; then
+    fail "this system forbids the sandbox (kernel.apparmor_restrict_unprivileged_userns is 1), and this user may not allow it.
+Type this, then run make again:
+  sudo sh -c 'install -m 644 $profile $target && apparmor_parser -r $target'"
+  fi
+  say "allowing bubblewrap its user namespaces: $target"
+  # shellcheck disable=SC2086  # $become is empty or two words
+  $become install -m 644 "$profile" "$target" && $become apparmor_parser -r "$target" && ! forbidden ||
+    fail "this system forbids the sandbox, and the profile in $target does not help; the lines above say why"
+  rm -f "$profile"
+fi
+
 if [ -z "$fresh" ]; then
   if has uv; then
     uv=$(command -v uv)

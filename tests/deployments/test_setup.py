@@ -191,3 +191,54 @@ def test_make_lists_every_target_with_what_it_does() -> None:
         *("bench", "lock", "prune", "backup"),
     }
     assert all(len(line) == 3 for line in lines)
+
+
+def forbids_namespaces(machine: Machine) -> None:
+    """As Ubuntu 24.04 does, until a profile is loaded."""
+    machine.program("bwrap", f"grep -q apparmor_parser {machine.calls}")
+    machine.program("sysctl", "echo 1")
+    machine.program("install", "exit 0")
+    machine.program("apparmor_parser", "exit 0")
+
+
+@pytest.mark.parametrize("who", ["root", "sudo"])
+def test_where_namespaces_need_a_profile_it_is_loaded(machine: Machine, who: str) -> None:
+    forbids_namespaces(machine)
+    if who == "root":
+        machine.program("id", "echo 0")
+    else:
+        machine.program("sudo", 'shift; exec "$@"')
+    done = machine.setup()
+    assert done.returncode == 0, done.stderr
+    assert machine.called("apparmor_parser") == ["apparmor_parser -r /etc/apparmor.d/tmux-builder-bwrap"]
+    assert machine.setup().stderr == "", "the second time nothing is forbidden"
+
+
+def test_who_may_not_load_a_profile_gets_the_exact_command(machine: Machine) -> None:
+    forbids_namespaces(machine)
+    refused = machine.setup()
+    assert refused.returncode == 1
+    command = refused.stderr.strip().splitlines()[-1]
+    profile = Path(command.split("install -m 644 ")[1].split()[0])
+    assert command.endswith("&& apparmor_parser -r /etc/apparmor.d/tmux-builder-bwrap'")
+    assert (
+        f"profile tmux-builder-bwrap {machine.bin / 'bwrap'} flags=(unconfined) {{\n  userns,\n}}"
+        in profile.read_text()
+    )
+    profile.unlink()
+    assert machine.called("apparmor_parser") == []
+
+
+def test_a_profile_that_does_not_help_is_told(machine: Machine) -> None:
+    forbids_namespaces(machine)
+    machine.program("id", "echo 0")
+    machine.program("bwrap", "exit 1")
+    refused = machine.setup()
+    assert refused.returncode == 1
+    assert "does not help" in refused.stderr
+
+
+def test_a_sandbox_that_is_forbidden_for_another_reason_is_left_to_the_self_test(machine: Machine) -> None:
+    machine.program("bwrap", "exit 1")
+    machine.program("sysctl", "exit 1")
+    assert machine.setup().returncode == 0

@@ -129,7 +129,7 @@ class TerminalAgent:
             else:
                 self._claim()
                 _log.info("agent adopted session=%s pid=%d", self._terminal.name, pane.pid)
-        self._wait_until_ready(began)
+        self.probe(self._ready_within_s)
         self._note_refusals()
 
     def ask(
@@ -155,6 +155,28 @@ class TerminalAgent:
             self._runtime.record_done(delivery.identity, phase, digest)
         self._note_refusals()
         _log.info("phase done session=%s phase=%s", self._terminal.name, phase)
+
+    def probe(self, within_s: float) -> None:
+        """Whether the program in the terminal lives and has said that it takes prompts: its own word, not a pause.
+
+        Raises AgentCrashed with its exit code and screen, or AgentNotReady with what the screen shows in the end.
+        """
+        began = time.monotonic()
+        with self._program(START_UP) as program, self._changes() as changes:
+            log, turn = self._events(), Turn.STARTING
+
+            def complaint() -> str | None:
+                nonlocal turn
+                self._raise_if_over(program, START_UP)
+                turn = turn_after(log.events(), turn)
+                if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING):
+                    return None
+                return "it has not said that it takes prompts"
+
+            words = until_content(complaint, changes, within_s, self._cancelled)
+        if words is not None:
+            self._raise_if_cancelled(START_UP)
+            raise self._not_ready(began, f"{words}; {self._on_screen()}")
 
     def screen(self, lines: int = 100) -> list[str]:
         try:
@@ -220,23 +242,6 @@ class TerminalAgent:
     def _claim(self) -> None:
         if self._owner is not None:
             self._runtime.claim(self._owner)
-
-    def _wait_until_ready(self, began: float) -> None:
-        with self._program(START_UP) as program, self._changes() as changes:
-            log, turn = self._events(), Turn.STARTING
-
-            def complaint() -> str | None:
-                nonlocal turn
-                self._raise_if_over(program, START_UP)
-                turn = turn_after(log.events(), turn)
-                if turn in (Turn.IDLE, Turn.WORKING, Turn.WAITING):
-                    return None
-                return "it has not said that it takes prompts"
-
-            words = until_content(complaint, changes, self._ready_within_s, self._cancelled)
-        if words is not None:
-            self._raise_if_cancelled(START_UP)
-            raise self._not_ready(began, f"{words}; {self._on_screen()}")
 
     def _end_everything(self) -> None:
         """Ends what the terminal holds now, and what a terminal that was killed has left behind."""

@@ -143,6 +143,17 @@ def test_a_hanging_agent_is_silent_at_the_deadline_and_the_error_says_how_to_loo
     assert caught.value.attach == f"tmux -S {stage.terminal().socket} attach -t =exec_{EXECUTION}"
 
 
+def test_a_session_is_probed_by_itself_from_any_process(stage: Stage) -> None:
+    stage.agent("obeys").start()
+    another = stage.agent("obeys")
+    another.probe(1)
+    pane = stage.terminal().pane()
+    assert pane is not None
+    processes.end(set(processes.family(pane.pid)), 0, 5)
+    with pytest.raises(AgentCrashed, match="during start-up"):
+        another.probe(1)
+
+
 def test_an_agent_that_never_takes_prompts_is_not_ready_and_its_screen_is_in_the_error(stage: Stage) -> None:
     with pytest.raises(AgentNotReady, match=r"Please log in: 1\. Subscription 2\. API key"):
         stage.agent("never_ready", ready_within_s=1).start()
