@@ -32,6 +32,7 @@ _FIELDS = (
     "minutes",
 )
 ROOT = Path(__file__).resolve().parent.parent
+REFUSED = 2
 KEY, ADDRESS = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
 
 
@@ -82,8 +83,10 @@ def prepare(service: Service) -> tuple[str, str]:
         timeout=120,
         check=False,
     )
+    if done.returncode == REFUSED:
+        raise ServiceRefused(done.stdout.strip())
     if done.returncode:
-        raise ServiceRefused((done.stderr.strip().splitlines() or ["the block of the agent could not be written"])[-1])
+        raise ServiceRefused(f"the block of the agent could not be written:\n{done.stderr.strip()[-2000:]}")
     name, _, words = done.stdout.strip().partition("\n")
     return f"{SLUG}/{name}", words
 
@@ -92,4 +95,5 @@ if __name__ == "__main__":
     try:
         sys.stdout.write("\n".join(asyncio.run(keep_key(os.environ))) + "\n")
     except ServiceRefused as refused:
-        sys.exit(str(refused))
+        sys.stdout.write(f"{refused}\n")  # others write to stderr at their end
+        sys.exit(REFUSED)

@@ -38,8 +38,8 @@ def prepare(service: ServiceUnderTest, home: Path, **environment: str) -> "subpr
 @pytest.mark.usefixtures("restored")
 async def test_a_login_gets_a_block_of_its_own_and_a_key_everybodys(service: ServiceUnderTest, tmp_path: Path):
     nothing = prepare(service, tmp_path)
-    assert nothing.returncode == 1
-    assert "AGENT=claude needs a key or a login: set ANTHROPIC_API_KEY" in nothing.stderr
+    assert nothing.returncode == 2
+    assert nothing.stdout.startswith("AGENT=claude needs a key or a login: set ANTHROPIC_API_KEY"), nothing.stderr
 
     (tmp_path / ".claude").mkdir()
     (tmp_path / ".claude" / ".credentials.json").write_text("{}")
@@ -62,7 +62,7 @@ async def test_a_login_gets_a_block_of_its_own_and_a_key_everybodys(service: Ser
 @pytest.mark.usefixtures("restored")
 async def test_a_bad_address_is_refused_with_an_example(service: ServiceUnderTest, tmp_path: Path):
     refused = prepare(service, tmp_path, ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL="gateway")
-    assert refused.returncode == 1
-    assert "ANTHROPIC_BASE_URL" in refused.stderr
-    assert "such as https://gateway.example" in refused.stderr
+    assert refused.returncode == 2
+    assert refused.stdout.startswith("ANTHROPIC_BASE_URL: ")
+    assert "such as https://gateway.example" in refused.stdout
     assert KEY not in refused.stdout + refused.stderr
