@@ -106,7 +106,7 @@ def test_many_are_given_one_after_another_without_a_pause(room: Room) -> None:
     for number in range(3):
         room.desk.say(str(number))
     for _ in range(3):
-        room.look(IDLE)
+        room.look(IDLE, after_s=0.3)
         room.take()
         room.look(WORKING, after_s=0.01)
     assert room.desk.done == [1, 2, 3]
@@ -199,6 +199,17 @@ def test_without_an_interruption_it_is_reminded_once(tmp_path: Path) -> None:
     room.look(IDLE)
     room.look(IDLE, after_s=REMIND_AFTER_S + 1)
     assert room.terminal.pasted == [REMINDER]
+    room.take()
+    for state in (WORKING, IDLE, IDLE):
+        room.look(state, after_s=REMIND_AFTER_S + 1)
+    assert room.terminal.pasted == [REMINDER]
+    assert IDLE in room.desk.told
+
+
+def test_what_a_terminal_would_obey_is_not_in_the_file(room: Room) -> None:
+    room.desk.say("a\x1b[201~b\u202ec")
+    room.look(IDLE)
+    assert "---\na[201~bc\n---\n" in (room.prompts / "message-000001.txt").read_text()
 
 
 def test_what_was_typed_before_a_kill_and_taken_is_not_typed_again(room: Room) -> None:
@@ -231,6 +242,10 @@ def test_a_line_that_is_never_taken_stays_undelivered_and_does_not_hold_the_phas
     for _ in range(10):
         room.look(IDLE, after_s=10)
     assert (room.desk.done, len(room.terminal.pasted)) == ([], 1)
+    pressed = len(room.terminal.keys)
+    for _ in range(10):
+        room.look(IDLE, after_s=10)
+    assert len(room.terminal.keys) == pressed
     room.look(DONE)
     assert not room.is_giving
 
