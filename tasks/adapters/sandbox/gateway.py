@@ -51,13 +51,15 @@ _HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 class Way:
     """``api`` is the model API's address; ``allowed`` are ``host:port`` by phase, with ``*`` for all of them.
 
-    ``requests``: how many model requests the execution may make; 0: as many as it likes.
+    ``requests``: how many model requests the execution may make; 0: as many as it likes. ``private`` are those of the
+    allowed that may lie in a private network, such as an operator's own registry.
     """
 
     api: str
     key: str = field(repr=False)
     allowed: dict[str, list[str]] = field(default_factory=dict)
     requests: int = 0
+    private: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -120,13 +122,14 @@ class Gateway(Bridge):
         if target not in self._allowed():
             await self._refuse(near, target, "it is not on the list of this phase")
         host, _, port = target.rpartition(":")
+        private = target in {name.lower() for name in self._way.private}
         try:
-            address = await resolved(host, int(port))
+            address = await resolved(host, int(port), private)
             streams = await self._reached(address, int(port), tls=False) if address else None
         except OSError as error:
             await self._away(near, target, error)
         if streams is None:
-            await self._refuse(near, target, "it leads to this machine, or to one beside it")
+            await self._refuse(near, target, "it leads to this machine, or into a private network")
         self.note("allow", target)
         near[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         return streams

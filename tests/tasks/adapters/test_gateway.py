@@ -487,7 +487,7 @@ def test_only_requests_that_the_model_got_are_counted(place: Place, api: Server)
 def others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name is somebody else's, and leads to this machine's servers."""
 
-    async def resolved(host: str, port: int) -> str:
+    async def resolved(host: str, port: int, private: bool) -> str:
         return "127.0.0.1"
 
     monkeypatch.setattr(gateway, "resolved", resolved)
@@ -543,10 +543,29 @@ def test_a_name_on_the_list_that_leads_to_this_machine_is_refused(place: Place, 
     assert "leads to this machine" in line["reason"]
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_a_private_network_is_reached_only_by_names_that_the_operator_chose_for_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    dialled: list[str] = []
+
+    async def reached(_: object, host: str, port: int, tls: bool) -> None:
+        dialled.append(f"{host}:{port}")
+        raise ConnectionRefusedError("nobody is there")
+
+    monkeypatch.setattr(Gateway, "_reached", reached)
+    named = {"private": ["10.0.0.7:8443"]} if private else {}
+    with place.gateway("http://127.0.0.1:1", allowed={"*": ["10.0.0.7:8443", "10.0.0.8:8443"]}, **named):
+        assert status_of(place.ask(connect("10.0.0.7:8443"))) == (502 if private else 403)
+        assert status_of(place.ask(connect("10.0.0.8:8443"))) == 403
+    assert dialled == (["10.0.0.7:8443"] if private else [])
+    assert "into a private network" in place.noted()[-1]["reason"]
+
+
 def test_a_host_on_the_list_that_nobody_knows_or_that_is_away_is_said_to_be(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def resolved(host: str, port: int) -> str:
+    async def resolved(host: str, port: int, private: bool) -> str:
         if host == "unknown":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return "127.0.0.1"
