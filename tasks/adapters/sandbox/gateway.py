@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,9 +35,10 @@ _IDLE_S = 900.0
 _REACH_S, _LINGER_S = 8.0, 2.0  # both end before the bridge gives up on a connection
 _CHUNK = 1 << 16
 
-_LOG_BYTES = 2 << 20
-_LOG_BYTES_AT_MOST = 16 * _LOG_BYTES
-"""Of all lines; the model's requests, which are counted, have the room above what strangers can fill."""
+_LOG_BYTES = {"deny": 2 << 20, "allow": 2 << 20, "budget": 1 << 20, "model": 32 << 20}
+"""The room of each kind of line, so that refusals, which an agent can have without end, take none from what counts: the
+model's requests. What is unreachable is noted beside the refusals.
+"""
 
 _LEFT_OUT = (b"proxy-", b"connection:", b"host:", b"keep-alive:", b"expect:")
 _REPLACED = (b"x-api-key:", b"authorization:")
@@ -79,20 +81,39 @@ class Gateway(Bridge):
         self._tls = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._authority, self._prefix = parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
-        self._made = self._requests_before()
+        self._made = 0
+        self._used, self._unnoted = Counter[str](), Counter[str]()
+        self._count_before()
 
-    def _requests_before(self) -> int:
-        try:
-            return self._log.read_bytes().count(f'"verdict": "model", "target": "{MODEL_PATHS[0]}"'.encode())
-        except FileNotFoundError:
-            return 0
+    def _count_before(self) -> None:
+        """What an earlier gateway of this execution has noted."""
+        with contextlib.suppress(FileNotFoundError), self._log.open("r+") as file:
+            for text in file:
+                if not text.endswith("\n"):  # of one that was killed: what follows shall not be a part of it
+                    file.write("\n")
+                    return
+                with contextlib.suppress(ValueError):
+                    line = json.loads(text)
+                    room = _room(line["verdict"], line["target"])
+                    self._used[room] += len(text)
+                    self._made += line["verdict"] == "model" and room == "model"
 
     def note(self, verdict: str, target: str, **more: object) -> None:
-        """One line for whoever owns the execution. Kept short, and not without end."""
+        """One line for whoever owns the execution. Kept short, and not without end: what finds no room is counted, and
+        told of at the first and at each tenfold.
+        """
         line = {"at": round(time.time(), 3), "verdict": verdict, "target": target[:300], **more}
+        text, room = json.dumps(line) + "\n", _room(verdict, target)
+        if self._used[room] + len(text) > _LOG_BYTES[room]:
+            self._unnoted[room] += 1
+            if str(self._unnoted[room]).rstrip("0") != "1":
+                return
+            what, line["verdict"] = ("refusals", "deny") if room == "deny" else ("lines", verdict)
+            line |= {"reason": f"the log is full; further {what} are counted only", "count": self._unnoted[room]}
+            text = json.dumps(line) + "\n"
+        self._used[room] += len(text)
         with self._log.open("a") as file:
-            if file.tell() < (_LOG_BYTES if verdict in ("allow", "deny") else _LOG_BYTES_AT_MOST):
-                file.write(json.dumps(line) + "\n")
+            file.write(text)
 
     async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
         try:
@@ -197,6 +218,13 @@ class Gateway(Bridge):
                     pass
         near_out.close()
         raise PermissionError(words)
+
+
+def _room(verdict: str, target: str) -> str:
+    """Of `_LOG_BYTES`. Tokens may be counted without end, and no budget depends on it."""
+    if verdict == "model" and target != MODEL_PATHS[0]:
+        return "allow"
+    return verdict if verdict in _LOG_BYTES else "deny"
 
 
 class _Overheard(asyncio.StreamReader):

@@ -590,21 +590,57 @@ def test_each_refusal_is_a_line_and_a_long_one_is_cut(place: Place, api: Server)
     assert max(map(len, place.log.read_text().splitlines())) < 500
 
 
-def test_the_log_is_bounded_and_refusals_leave_room_for_what_counts(
-    place: Place, api: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway, "_LOG_BYTES", 2000)
-    monkeypatch.setattr(gateway, "_LOG_BYTES_AT_MOST", 4000)
+ROOM = {"deny": 2000, "allow": 2000, "budget": 1000, "model": 4000}
+
+
+def test_a_full_log_says_so_and_counts_on(place: Place, api: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_LOG_BYTES", ROOM)
     made = place.gateway(api.url)
-    for _ in range(100):
-        made.note("deny", "example.com:443")
-        made.note("allow", "example.com:443")
-    assert 2000 <= place.log.stat().st_size < 2100
-    made.note("budget", "/v1/messages")
-    assert place.verdicts()[-1] == ("budget", "/v1/messages")
-    for verdict in ("budget", "model", "unreachable") * 100:
+    for number in range(20):
+        made.note("deny", f"{number}.example:443", reason="it is not on the list of this phase")
+    before = [line["target"] for line in place.noted() if "count" not in line]
+    assert before == [f"{number}.example:443" for number in range(len(before))]
+    for number in range(20, len(before) + 250):
+        made.note("unreachable", f"{number}.example:443", reason="nobody is there")
+    full = [line for line in place.noted() if "count" in line]
+    assert [(line["verdict"], line["count"]) for line in full] == [("deny", 1), ("deny", 10), ("deny", 100)]
+    assert [line["target"] for line in full] == [f"{len(before) + number}.example:443" for number in (0, 9, 99)]
+    assert {line["reason"] for line in full} == {"the log is full; further refusals are counted only"}
+    assert len(place.noted()) == len(before) + 3
+
+
+def test_no_kind_of_line_takes_the_room_of_another(place: Place, api: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_LOG_BYTES", ROOM)
+    made = place.gateway(api.url)
+    for verdict in ("deny", "unreachable"):
+        for _ in range(500):
+            made.note(verdict, "/v1/messages")
+    for verdict, target in (("allow", "a.example:443"), ("budget", "/v1/messages"), ("model", "/v1/messages")):
+        made.note(verdict, target)
+        assert place.verdicts()[-1] == (verdict, target)
+    for _ in range(500):
+        made.note("model", "/v1/messages/count_tokens", status=200)
+    made.note("model", "/v1/messages", status=200)
+    assert place.verdicts()[-1] == ("model", "/v1/messages")
+    for verdict in ("allow", "budget", "model", "deny") * 500:
         made.note(verdict, "/v1/messages")
-    assert 4000 <= place.log.stat().st_size < 4100
+    assert sum(ROOM.values()) - 1000 < place.log.stat().st_size < sum(ROOM.values()) + 3000
+    size = place.log.stat().st_size
+    again = place.gateway(api.url)
+    for _ in range(1000):
+        again.note("deny", "/v1/messages")
+    assert place.log.stat().st_size < size + 1000, "what an earlier gateway has noted counts"
+
+
+def test_half_a_line_of_one_that_was_killed_costs_nothing(place: Place, api: Server) -> None:
+    with place.gateway(api.url) as first:
+        first.note("model", "/v1/messages", status=200)
+    with place.log.open("a") as file:
+        file.write('{"at": 1, "verdict": "mod')
+    with place.gateway(api.url, requests=2):
+        assert place.ask(post()) == OK
+    with place.gateway(api.url, requests=2):
+        assert status_of(place.ask(post())) == 403
 
 
 def test_a_way_that_cannot_be_one_is_refused_and_its_key_not_told(place: Place) -> None:
