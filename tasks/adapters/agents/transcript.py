@@ -24,8 +24,8 @@ _MESSAGE_FILE = re.compile(r"prompts/message-([0-9]{1,9})\.txt")
 
 @dataclass(frozen=True)
 class Entry:
-    """``author``: system for the pipeline's own lines and nothing else; what anybody else gave the program to read, such
-    as a task for an agent of its own, is the agent's. ``source_id`` is the same whoever reads it.
+    """``author``: system for the pipeline's own lines and nothing else; what anybody else gave the program to read,
+    such as a task for an agent of its own, is the agent's. ``source_id`` is the same whoever reads it.
     """
 
     source_id: str

@@ -8,9 +8,11 @@ pipe, it is in no file, environment or command line, and is put into each reques
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
+import resource
 import signal
 import ssl
 import subprocess
@@ -34,6 +36,8 @@ _IDLE_S = 900.0
 
 _REACH_S, _LINGER_S = 8.0, 2.0  # both end before the bridge gives up on a connection
 _CHUNK = 1 << 16
+_TOLD_WITHIN_S = 60.0
+_PR_SET_DUMPABLE = 4
 
 _LOG_BYTES = {"deny": 2 << 20, "allow": 2 << 20, "budget": 1 << 20, "model": 32 << 20}
 """The room of each kind of line, so that refusals, which an agent can have without end, take none from what counts: the
@@ -43,6 +47,9 @@ model's requests. What is unreachable is noted beside the refusals.
 _LEFT_OUT = (b"proxy-", b"connection:", b"host:", b"keep-alive:", b"expect:")
 _REPLACED = (b"x-api-key:", b"authorization:")
 """Whose key it is, and what is between two machines only."""
+
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
+_HEAD_END = re.compile(rb"\n\r?\n")
 
 _TARGET = re.compile(r"[!-~]+")
 _HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -228,7 +235,7 @@ def _room(verdict: str, target: str) -> str:
 
 
 class _Overheard(asyncio.StreamReader):
-    """Hands through what is read, and tells the status of the answer's first line.
+    """Hands through what is read, and tells the status of the answer: 0 where none came, or it is no HTTP.
 
     The sender learns that the connection ends with this answer, even from a server that does not say so: what it
     sent next would be lost.
@@ -239,16 +246,36 @@ class _Overheard(asyncio.StreamReader):
         self._source, self._tell, self._first = source, tell, True
 
     async def read(self, n: int = -1) -> bytes:
-        data = await self._source.read(n)
-        if self._first:
-            self._first = False
-            words = data[:16].split(b" ")
-            status = int(words[1][:3]) if len(words) > 1 and words[1][:3].isdigit() else 0
+        if not self._first:
+            return await self._source.read(n)
+        self._first, status = False, 0
+        try:
+            interim, head, rest = await self._heads(n)
+            if said := _STATUS.match(head):
+                status = int(said[1])
+                if not re.search(rb"\nconnection:[ \t]*close[ \t]*\r?\n", head.lower()):
+                    line, end, more = head.partition(b"\n")
+                    head = line + end + b"Connection: close\r\n" * bool(end) + more
+            return interim + head + rest
+        finally:  # also where the sender has hung up: that it asked is on record
             self._tell(status)
-            line, end, rest = data.partition(b"\r\n")
-            if status and b"\r\nconnection: close\r\n" not in data.lower():
-                data = line + end + b"Connection: close\r\n" * bool(end) + rest
-        return data
+
+    async def _heads(self, n: int) -> tuple[bytes, bytes, bytes]:
+        """Those of interim answers (RFC 9110, section 15.2), the answer's own, and what came with it."""
+        heard, begin = b"", 0
+        while True:
+            end = _HEAD_END.search(heard, begin)
+            if end and (said := _STATUS.match(heard, begin)) and said[1].startswith(b"1") and said[1] != b"101":
+                begin = end.end()
+                continue
+            here = heard[begin : begin + 5]
+            data = (
+                b"" if end or not b"HTTP/".startswith(here) or len(heard) > _HEAD_BYTES else await self._source.read(n)
+            )
+            if not data:
+                cut = end.end() if end else len(heard)
+                return heard[:begin], heard[begin:cut], heard[cut:]
+            heard += data
 
 
 def run(socket: Path, way: Way, log: Path, phase: Path, command: Sequence[str]) -> int:
@@ -260,14 +287,39 @@ def run(socket: Path, way: Way, log: Path, phase: Path, command: Sequence[str]) 
     return 128 - code if code < 0 else code
 
 
+def hide() -> None:
+    """Nobody but root reads this process's memory, and it leaves none in a file: the key is in it (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        sys.exit("gateway: its memory could not be closed to others")
+
+
+def read_way(fifo: Path) -> Way:
+    """What stands in the pipe, which is removed. Exits where nobody writes to it in time."""
+
+    def late(*_: object) -> NoReturn:
+        fifo.unlink(missing_ok=True)
+        sys.exit(f"gateway: nobody told it the way within {_TOLD_WITHIN_S:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, _TOLD_WITHIN_S)
+    text = fifo.read_text()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    fifo.unlink()
+    try:
+        return Way(**json.loads(text))
+    except (ValueError, TypeError):
+        sys.exit("gateway: what it was told is no way")
+
+
 def main() -> None:
     socket, fifo, log, phase, separator, *command = sys.argv[1:]
     if separator != "--":
         sys.exit("gateway: expected SOCKET FIFO LOG PHASE -- COMMAND")
     os.umask(0o077)
-    way = Way(**json.loads(Path(fifo).read_text()))
-    Path(fifo).unlink()
-    sys.exit(run(Path(socket), way, Path(log), Path(phase), command))
+    hide()
+    sys.exit(run(Path(socket), read_way(Path(fifo)), Path(log), Path(phase), command))
 
 
 if __name__ == "__main__":

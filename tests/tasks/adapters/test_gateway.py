@@ -342,6 +342,48 @@ def test_what_the_model_answered_is_noted_and_handed_on(
     assert (line["verdict"], line["target"], line["status"]) == ("model", "/v1/messages", status)
 
 
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ((b"HTTP/1.1 4", b"01 Unauthorized\r\nContent-Length: 0\r\n\r\n"), 401),
+        ((b"H", b"TTP/1.1 200 OK\r\nConnec", b"tion: close\r\n\r", b"\nhi"), 200),
+        ((EARLY, b"HTTP/1.1 529 Overloaded\r\n\r\n"), 529),
+        ((EARLY + b"HTTP/1.1 40", b"3 Forbidden\r\n\r\n"), 403),
+        ((EARLY,), 0),
+        ((b"HTTP/1.1 20",), 0),
+        ((b"HTTP/1.1 200 OK\nX: y\n\nhi",), 200),
+    ],
+)
+def test_a_status_that_comes_in_pieces_or_after_others_is_the_one_that_is_noted(
+    place: Place, api: Server, parts: tuple[bytes, ...], status: int
+) -> None:
+    class Slow(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            time.sleep(0.1)
+            return True
+
+    api.answer, api.go = parts, Slow()
+    with place.gateway(api.url):
+        heard = place.ask(post())
+    (line,) = place.noted()
+    assert (line["verdict"], line["status"]) == ("model", status)
+    assert heard.replace(b"Connection: close\r\n", b"") == b"".join(parts).replace(b"Connection: close\r\n", b"")
+    assert heard.count(b"Connection: close") == bool(status)
+
+
+def test_who_hangs_up_before_the_answer_has_asked_all_the_same(place: Place, api: Server) -> None:
+    api.answer = (b"", OK)
+    with place.gateway(api.url), place.dial() as client:
+        client.sendall(post())
+        client.shutdown(socket.SHUT_WR)
+        until(lambda: api.heard)
+        assert place.noted() == []
+    assert [(line["target"], line["status"]) for line in place.noted()] == [("/v1/messages", 0)]
+
+
 @pytest.mark.parametrize("said", ["", "Connection: close\r\n", "connection: keep-alive\r\n"])
 def test_the_sender_learns_that_the_connection_ends_with_its_answer(place: Place, api: Server, said: str) -> None:
     """Whoever sent a next request on it would lose that."""
@@ -760,6 +802,48 @@ def test_a_command_line_without_its_separator_is_refused(place: Place) -> None:
     command = [sys.executable, "-P", "-m", "tasks.adapters.sandbox.gateway", *"abcd", "true", "true"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "gateway: expected SOCKET FIFO LOG PHASE -- COMMAND\n")
+
+
+PROGRAM = """
+import ctypes, resource, sys
+from tasks.adapters.sandbox import gateway
+gateway._TOLD_WITHIN_S = 1
+PR_GET_DUMPABLE = 3
+gateway.run = lambda *_: print(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE), *resource.getrlimit(resource.RLIMIT_CORE))
+gateway.main()
+"""
+
+
+def program(place: Place) -> subprocess.Popen[str]:
+    os.mkfifo(place.fifo, 0o600)
+    command = [sys.executable, "-c", PROGRAM, *map(str, (place.socket, place.fifo, place.log, place.phase)), "--", "x"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_its_memory_is_nobody_elses_and_comes_into_no_file(place: Place) -> None:
+    with program(place) as started:
+        place.fifo.write_text(Way("http://127.0.0.1:1", KEY).as_json())
+        assert started.communicate(timeout=60) == ("0 0 0\n", "")
+
+
+def test_what_it_starts_is_as_any_program(place: Place, start: Callable[..., Started]) -> None:
+    script = "import ctypes; print(ctypes.CDLL(None).prctl(3))"
+    assert start(sys.executable, "-c", script).end() == (0, "1\n", "")
+
+
+def test_where_nobody_tells_it_the_way_it_says_so_and_ends(place: Place) -> None:
+    with program(place) as started:
+        assert started.communicate(timeout=60) == ("", "gateway: nobody told it the way within 1 s\n")
+    assert started.returncode == 1
+    assert not place.fifo.exists()
+
+
+@pytest.mark.parametrize("told", ["", "{", "7", "[]", '{"api": "https://example.com"}', '{"key": 7, "no": 8}'])
+def test_what_is_no_way_is_not_told_again(place: Place, told: str) -> None:
+    with program(place) as started:
+        place.fifo.write_text(told)
+        assert started.communicate(timeout=60) == ("", "gateway: what it was told is no way\n")
+    assert started.returncode == 1
 
 
 def test_what_a_person_types_reaches_the_command_and_does_not_end_the_gateway(
