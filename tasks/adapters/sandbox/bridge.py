@@ -30,9 +30,11 @@ class Bridge:
     beyond a bound are closed at once, silent ones after ``idle_s``.
     """
 
-    def __init__(self, name: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS) -> None:
+    def __init__(
+        self, name: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS, dial_s: float = _DIAL_S
+    ) -> None:
         self._bridge_name = name
-        self._idle_s, self._most = idle_s, connections
+        self._idle_s, self._most, self._dial_s = idle_s, connections, dial_s
         self._open: dict[asyncio.Task[None], socket.socket] = {}
         self._folder: Path | None = None
         self._at: Path | None = None
@@ -112,7 +114,7 @@ class Bridge:
         try:
             near_in, near_out = await asyncio.open_unix_connection(sock=near)
             ends.append(near_out)
-            async with asyncio.timeout(_DIAL_S):
+            async with asyncio.timeout(self._dial_s):
                 far_in, far_out = await self.dialled(near_in, near_out)
             ends.append(far_out)
             async with asyncio.TaskGroup() as both:
