@@ -1,9 +1,12 @@
 """The coding program that writes sites."""
 
+import re
+from ipaddress import ip_address
 from typing import Literal
+from urllib.parse import urlsplit
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 ADDRESS = r"^https?://[^@\s/]+(:[0-9]{1,5})?(/[^@\s]*)?$"
 HOST_AND_PORT = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?:[0-9]{1,5}$"
@@ -70,3 +73,37 @@ class CodingAgent(Block):
         20.0, gt=0, le=10_000, title="Dollars", description="What a build may cost, by Claude Code's own account."
     )
     minutes: float = Field(30.0, gt=0, le=600, title="Minutes per phase", description="How long a phase may take.")
+
+    @field_validator("api_url")
+    @classmethod
+    def _keeps_the_key_private(cls, address: str) -> str:
+        """The key travels in each request: in the clear only where it does not leave this machine."""
+        parts = urlsplit(address)
+        if not parts.hostname or not _is_port(str(parts.netloc.rpartition("]")[2].partition(":")[2] or 443)):
+            raise ValueError(f"{address!r} is no address; expected https://host or https://host:port, port 1 to 65535")
+        if parts.scheme == "http" and not _is_here(parts.hostname):
+            raise ValueError(
+                f"{address!r} would send the key in the clear; expected https://, or http:// with localhost, 127.0.0.1 "
+                "or [::1] for a gateway on this machine"
+            )
+        return address
+
+    @field_validator("domains")
+    @classmethod
+    def _are_hosts(cls, domains: list[str]) -> list[str]:
+        for entry in domains:
+            if not re.fullmatch(HOST_AND_PORT, entry) or not _is_port(entry.rpartition(":")[2]):
+                raise ValueError(f"{entry!r} is no host:port; expected such as fonts.example.com:443, port 1 to 65535")
+        return domains
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 1 <= int(text) <= 65535
+
+
+def _is_here(host: str) -> bool:
+    """Whether this is loopback by its own words; a name that merely begins like it, such as 127.example.com, is not."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

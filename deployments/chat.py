@@ -5,9 +5,11 @@ followed until the run is over. Needs the environment of ``service.env``.
 """
 
 import argparse
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 
 from blocks.settings import settings
 from tasks.adapters.redaction import redact
@@ -17,24 +19,44 @@ from tasks.domain.pipeline import Status
 from tasks.domain.text import plain_text
 
 LOOK_S = 0.5
+_MARGIN = " " * len("12:34:56 pipeline ")
 
 
-def shown(message: Message) -> str:
-    """One message as lines: who, when, what; what was not delivered yet is marked."""
+def shown(message: Message, columns: int = sys.maxsize) -> str:
+    """One message as lines: who, when, what; what was not delivered yet is marked.
+
+    Only a first line begins at the margin, where the speaker is named: a body's further lines are indented, and broken
+    here where the terminal of so many ``columns`` would break them.
+    """
     who = {"user": "you", "agent": "agent", "system": "pipeline"}.get(message.author, message.author)
     what = {"tool": f"· {message.body}", "interrupt": "(interrupt)"}.get(message.kind, message.body)
     waits = "  (not delivered yet)" if message.author == "user" and message.delivered_at is None else ""
-    return f"{message.created_at:%H:%M:%S} {who:<8} {plain_text(what)}{waits}"
+    room = max(columns - len(_MARGIN), 20)
+    body = f"{plain_text(what)}{waits}".expandtabs(4)
+    rows = [row for line in body.splitlines() for row in _rows(line, room)]
+    return f"{message.created_at:%H:%M:%S} {who:<8} " + f"\n{_MARGIN}".join(rows)
+
+
+def _rows(line: str, room: int) -> Iterator[str]:
+    """The line in pieces that are ``room`` cells wide at most; characters of East Asia take two."""
+    row, taken = "", 0
+    for character in line:
+        cells = 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if taken + cells > room:
+            yield row
+            row, taken = "", 0
+        row, taken = row + character, taken + cells
+    yield row
 
 
 def follow(registry: Registry, execution_id: str) -> None:
     """Print the conversation from its start, until nobody can add to it."""
-    seen = 0
+    seen, columns = 0, shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     while True:
         status = registry.progress(execution_id).status
         new = registry.messages(execution_id, seen)
         for message in new:
-            sys.stdout.write(shown(message) + "\n")
+            sys.stdout.write(shown(message, columns) + "\n")
             seen = message.message_id
         sys.stdout.flush()
         if not new and status.is_final:

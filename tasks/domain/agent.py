@@ -7,7 +7,17 @@ from enum import StrEnum
 from typing import Protocol
 
 INSTRUCTION = "Read and execute the prompt in prompts/current.txt"
-"""The one line that is ever typed into an agent's pane. User text travels in files that such a line names."""
+"""With the two below, what is ever typed into an agent's pane. User text travels in files that such a line names."""
+
+REMINDER = (
+    "The phase is not signalled yet. Do what is missing of prompts/current.txt, then write its PHASE_COMPLETE line to "
+    "output/status.txt. If you cannot go on without an answer, ask with AskUserQuestion."
+)
+
+
+def message_line(message_id: int) -> str:
+    return f"Read the message in prompts/message-{message_id:06d}.txt, which a person wrote to you, and act on it"
+
 
 STATUS_LIMIT_BYTES = 64 * 1024
 """A status file that is longer is not read: no agent has that much to signal."""

@@ -96,13 +96,20 @@ _REFUSALS: Mapping[str, tuple[str, str]] = {
 """By the ``error`` of Claude Code's StopFailure, as 2.1.330 names it."""
 
 
+MODEL_PATH = "/v1/messages"
+"""Of the model's API, where a key that is not taken ends the work; tokens may be counted elsewhere, by another rule."""
+
+
 def refusal(evidence: Evidence) -> tuple[str, str] | None:
-    """Why the model's side does not let it go on, and what to do; None where nothing is in the way."""
-    for passage in evidence.passages:
-        if passage.verdict == "budget":
-            return "its budget of model requests is spent", "raise it in the coding agent's block, then retry the run"
-        if passage.verdict == "model" and passage.status in (401, 403):
-            return f"the model's API does not take the key (HTTP {passage.status})", _KEY
+    """Why the model's side does not let it go on, and what to do; None where nothing is in the way.
+
+    A key counts as refused by the latest answer only: a login that is renewed amid the work costs one refusal.
+    """
+    if any(passage.verdict == "budget" for passage in evidence.passages):
+        return "its budget of model requests is spent", "raise it in the coding agent's block, then retry the run"
+    answers = [each.status for each in evidence.passages if each.verdict == "model" and each.target == MODEL_PATH]
+    if answers and answers[-1] in (401, 403):
+        return f"the model's API does not take the key (HTTP {answers[-1]})", _KEY
     if evidence.dollars_allowed is not None and evidence.dollars > evidence.dollars_allowed:
         return (
             f"it has cost ${evidence.dollars:.2f}, and ${evidence.dollars_allowed:.2f} are allowed",

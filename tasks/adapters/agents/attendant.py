@@ -18,6 +18,7 @@ from tasks.adapters.agents.events import TurnSince
 from tasks.adapters.agents.transcript import Entry
 from tasks.adapters.tmux import TmuxSession
 from tasks.adapters.workspace import Workspace, write_atomic
+from tasks.domain.agent import REMINDER, message_line
 from tasks.domain.agent_state import AgentState, Doing, Passage
 from tasks.domain.text import plain_text
 
@@ -25,10 +26,6 @@ LOOK_S = 1.0
 """How often messages are looked for."""
 
 REMIND_AFTER_S = 3.0
-REMINDER = (
-    "The phase is not signalled yet. Do what is missing of prompts/current.txt, then write its PHASE_COMPLETE line to "
-    "output/status.txt. If you cannot go on without an answer, ask with AskUserQuestion."
-)
 _ENTER_AFTER_S = (0.2, 1.0, 3.0, 10.0)
 TELL_S = 1.0
 _KEY_S, _DRAWN_S = 5.0, 15.0
@@ -95,10 +92,6 @@ class _Typed:
     prompts: int
     at: float
     presses: list[float]
-
-
-def message_line(message_id: int) -> str:
-    return f"Read the message in prompts/message-{message_id:06d}.txt, which a person wrote to you, and act on it"
 
 
 def choice(said: str, state: AgentState) -> str | None:

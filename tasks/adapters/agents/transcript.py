@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tasks.adapters.agents.events import JsonLines
 from tasks.adapters.inside.hook import about
+from tasks.domain.agent import INSTRUCTION, REMINDER, message_line
 from tasks.domain.text import plain_text
 
 LINE_BYTES, LINES = 8 << 20, 500
@@ -20,10 +21,14 @@ LINE_BYTES, LINES = 8 << 20, 500
 _TEXT_LENGTH, _BLOCKS = 20_000, 20
 _ID = re.compile(r"[\w-]{1,100}", re.ASCII)
 
+_MESSAGE_FILE = re.compile(r"prompts/message-([0-9]{1,9})\.txt")
+
 
 @dataclass(frozen=True)
 class Entry:
-    """``author``: system for the pipeline's prompts, agent for the rest. ``source_id`` is the same whoever reads it."""
+    """``author``: system for the pipeline's own lines and nothing else; what anybody else gave the program to read,
+    such as a task for an agent of its own, is the agent's. ``source_id`` is the same whoever reads it.
+    """
 
     source_id: str
     author: Literal["agent", "system"]
@@ -47,12 +52,20 @@ def _entries(record: Mapping[str, Any]) -> Iterator[Entry]:
         return
     content = message.get("content")
     match record.get("type"), record.get("isSidechain"):
-        case "user", _ if isinstance(content, str):
-            if not content.startswith("Read the message in prompts/message-"):
-                yield Entry(source, "system", "say", plain_text(content[:_TEXT_LENGTH]))
+        case "user", False | None if isinstance(content, str) and _is_message(content):
+            return
+        case "user", aside if isinstance(content, str):
+            ours = not aside and content in (INSTRUCTION, REMINDER)
+            yield Entry(source, "system" if ours else "agent", "say", plain_text(content[:_TEXT_LENGTH]))
         case "assistant", False | None if isinstance(content, list):
             for number, block in enumerate(content[:_BLOCKS]):
                 yield from _block(f"{source}:{number}", block)
+
+
+def _is_message(line: str) -> bool:
+    """Whether this is, to the letter, the line that names a person's message; what merely begins so is told."""
+    named = _MESSAGE_FILE.search(line)
+    return named is not None and line == message_line(int(named[1]))
 
 
 def _block(source_id: str, block: object) -> Iterator[Entry]:

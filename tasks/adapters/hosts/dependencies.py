@@ -167,7 +167,8 @@ class Installer:
         self, app: App, incoming: Path, command: list[str], more: dict[str, Path], allowed: frozenset[str]
     ) -> None:
         with ExitStack() as stack:
-            egress = stack.enter_context(Egress(allowed))
+            # Chosen by the operator, or pip's and npm's own: a registry may lie in the operator's network.
+            egress = stack.enter_context(Egress(allowed, private=allowed))
             wanted = incoming.with_name(f"{incoming.name}.wanted")
             wanted.mkdir(mode=0o700)
             stack.callback(shutil.rmtree, wanted, ignore_errors=True)

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 INPUT_BYTES = 64 << 20  # what a tool wrote is told up to three times
-TEXT, LINE_BYTES = 2000, 32 << 10
+TEXT, ABOUT, LINE_BYTES = 2000, 300, 32 << 10
 CHOICES = 12
 
 
@@ -44,12 +44,14 @@ def questions(given: object) -> list[dict[str, Any]]:
 
 
 def about(given: object) -> str:
-    """A tool call in one line."""
+    """A tool call in one line, in which a person who decides on it sees each line break, and that something is cut."""
     if not isinstance(given, dict):
         return ""
     for key in ("command", "file_path", "path", "pattern", "url", "query", "skill", "description", "prompt"):
         if isinstance(given.get(key), str):
-            return " ".join(given[key].split())[:300]
+            lines = [" ".join(line.split()) for line in given[key].splitlines()]
+            told = " ⏎ ".join(filter(None, lines))
+            return told if len(told) <= ABOUT else f"{told[:ABOUT]}… ({len(told) - ABOUT} more characters)"
     return ""
 
 

@@ -30,9 +30,11 @@ class Bridge:
     beyond a bound are closed at once, silent ones after ``idle_s``.
     """
 
-    def __init__(self, name: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS) -> None:
+    def __init__(
+        self, name: str, idle_s: float = _IDLE_S, connections: int = _CONNECTIONS, dial_s: float = _DIAL_S
+    ) -> None:
         self._bridge_name = name
-        self._idle_s, self._most = idle_s, connections
+        self._idle_s, self._most, self._dial_s = idle_s, connections, dial_s
         self._open: dict[asyncio.Task[None], socket.socket] = {}
         self._folder: Path | None = None
         self._at: Path | None = None
@@ -112,7 +114,7 @@ class Bridge:
         try:
             near_in, near_out = await asyncio.open_unix_connection(sock=near)
             ends.append(near_out)
-            async with asyncio.timeout(_DIAL_S):
+            async with asyncio.timeout(self._dial_s):
                 far_in, far_out = await self.dialled(near_in, near_out)
             ends.append(far_out)
             async with asyncio.TaskGroup() as both:
@@ -162,13 +164,16 @@ class SiteBridge(Bridge):
 class Egress(Bridge):
     """A proxy for CONNECT (RFC 9110, section 9.3.6) to the ``allowed`` names (``host:port``), and to nowhere else.
 
-    A name that leads to this machine or its link is refused, whatever the list says: who answers for a name may be
-    somebody else tomorrow. ``refused`` collects what was asked for and not allowed, for the error's text.
+    A name that leads to this machine, its link or a cloud's metadata is refused, whatever the list says: who answers
+    for a name may be somebody else tomorrow. One that leads into a private network is refused but for those that
+    ``private`` names too, which an operator has chosen. ``refused`` collects what was asked for and not allowed, for
+    the error's text.
     """
 
-    def __init__(self, allowed: Collection[str], idle_s: float = _IDLE_S) -> None:
+    def __init__(self, allowed: Collection[str], idle_s: float = _IDLE_S, private: Collection[str] = ()) -> None:
         super().__init__(f"egress to {', '.join(sorted(allowed))}", idle_s)
         self._allowed = frozenset(name.lower() for name in allowed)
+        self._private = frozenset(name.lower() for name in private)
         self.refused: list[str] = []
 
     async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
@@ -181,7 +186,7 @@ class Egress(Bridge):
         if method != "CONNECT" or target not in self._allowed:
             await self._refuse(near_out, target)
         host, _, port = target.rpartition(":")
-        address = await resolved(host, int(port))
+        address = await resolved(host, int(port), private=target in self._private)
         if address is None:
             await self._refuse(near_out, target)
         streams = await asyncio.open_connection(address, int(port))
@@ -197,13 +202,51 @@ class Egress(Bridge):
         raise PermissionError(f"{target} is not allowed")
 
 
-async def resolved(host: str, port: int) -> str | None:
-    """An address of that name which is somebody else's machine; None where there is none. Raises OSError."""
+async def resolved(host: str, port: int, private: bool = False) -> str | None:
+    """An address of that name which may be dialled; None where there is none. Raises OSError.
+
+    It is somebody else's and of the internet, or with ``private`` of any network but this machine's own link.
+    """
     found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    return next((str(address[0]) for *_, address in found if _may_be_dialled(str(address[0]))), None)
+    return next((str(address[0]) for *_, address in found if may_be_dialled(str(address[0]), private)), None)
 
 
-def _may_be_dialled(address: str) -> bool:
+_METADATA = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
+"""Where Azure, Alibaba, Oracle and AWS answer their machines, besides 169.254.169.254."""
+
+_CARRIERS = tuple(map(ipaddress.IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""Networks of IPv6 whose last 32 bits are an address of IPv4 (RFC 4291, 2765 and 6052)."""
+
+_ROUTED = tuple(map(ipaddress.IPv6Network, ("2000::/3", "::ffff:0:0/96", "64:ff9b::/96")))
+
+
+def may_be_dialled(address: str, private: bool = False) -> bool:
+    """
+    >>> may_be_dialled("93.184.216.34"), may_be_dialled("64:ff9b::10.0.0.1"), may_be_dialled("127.0.0.1", private=True)
+    (True, False, False)
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    return not (ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast)
+    if any(_is_close(each) for each in (ip, *_carried(ip))):
+        return False
+    return private or (_is_routed(ip) and all(each.is_global for each in _carried(ip) or (ip,)))
+
+
+def _is_routed(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Of IPv6, what is given out to the internet (https://www.iana.org/assignments/ipv6-address-space), and NAT64."""
+    return ip.version == 4 or any(ip in network for network in _ROUTED)
+
+
+def _is_close(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    own = ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
+    return own or ip in _METADATA or (ip.version == 4 and int(ip) >> 24 == 0)
+
+
+def _carried(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """The addresses of IPv4 that a packet to this one of IPv6 may end at."""
+    if ip.version == 4:
+        return ()
+    ip = ipaddress.IPv6Address(int(ip))
+    found = [*(ip.teredo or ()), *([ip.sixtofour] if ip.sixtofour else ())]
+    if any(ip in network for network in _CARRIERS):
+        found.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    return tuple(found)

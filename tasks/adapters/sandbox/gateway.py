@@ -8,14 +8,17 @@ pipe, it is in no file, environment or command line, and is put into each reques
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
+import resource
 import signal
 import ssl
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,16 +34,40 @@ _HEAD_BYTES = 64 << 10
 _IDLE_S = 900.0
 """A model may think for minutes before its first word."""
 
+_ASKED_WITHIN_S = 60.0
 _REACH_S, _LINGER_S = 8.0, 2.0  # both end before the bridge gives up on a connection
 _CHUNK = 1 << 16
+_TOLD_WITHIN_S = 60.0
+_PR_SET_DUMPABLE = 4
 
-_LOG_BYTES = 2 << 20
-_LOG_BYTES_AT_MOST = 16 * _LOG_BYTES
-"""Of all lines; the model's requests, which are counted, have the room above what strangers can fill."""
+_LOG_BYTES = {"deny": 2 << 20, "allow": 2 << 20, "budget": 1 << 20, "model": 32 << 20}
+"""The room of each kind of line, so that refusals, which an agent can have without end, take none from what counts: the
+model's requests. What is unreachable is noted beside the refusals.
+"""
 
-_LEFT_OUT = (b"proxy-", b"connection:", b"host:", b"keep-alive:", b"expect:")
+_LEFT_OUT = (b"proxy-", b"connection:", b"host:", b"keep-alive:", b"expect:", b"upgrade:", b"te:", b"trailer:")
 _REPLACED = (b"x-api-key:", b"authorization:")
 """Whose key it is, and what is between two machines only."""
+
+_BODY_BYTES, _BODIES = 32 << 20, 4
+"""What Anthropic's API takes (https://docs.claude.com/en/api/overview), and how many of them are read at a time."""
+
+_PARTS = 500_000
+_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)
+
+_ELSEWHERE = ("mcp_servers", "container", "file_id")
+_SOURCES = ("base64", "text", "content")
+_CLIENT_TOOL = re.compile(r"custom|(?:bash|text_editor|memory)_[0-9]{8}")
+_SERVER_TOOLS = (
+    *("server_tool", "web_search", "web_fetch", "code_execution", "bash_code", "text_editor_code", "mcp_", "advisor"),
+    *("container_upload", "tool_search_tool"),
+)
+"""Beginnings of the types of tools of the model's side, and of the blocks that call them and tell what they found."""
+
+_BETAS = (b"mcp-", b"code-execution-", b"web-fetch-", b"web-search-", b"files-api-", b"advisor-tool-")
+
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
+_HEAD_END = re.compile(rb"\n\r?\n")
 
 _TARGET = re.compile(r"[!-~]+")
 _HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -51,13 +78,17 @@ _HEADER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*")
 class Way:
     """``api`` is the model API's address; ``allowed`` are ``host:port`` by phase, with ``*`` for all of them.
 
-    ``requests``: how many model requests the execution may make; 0: as many as it likes.
+    ``requests``: how many model requests the execution may make; 0: as many as it likes. ``private`` are those of the
+    allowed that may lie in a private network, such as an operator's own registry. ``server_tools``: whether the model's
+    side may search and fetch for it; what it then reads and tells is on no list, and in no log.
     """
 
     api: str
     key: str = field(repr=False)
     allowed: dict[str, list[str]] = field(default_factory=dict)
     requests: int = 0
+    private: list[str] = field(default_factory=list)
+    server_tools: bool = False
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -67,7 +98,8 @@ class Gateway(Bridge):
     """Two kinds of request: for a path of the model API, which gets the key, and CONNECT to a name that is allowed."""
 
     def __init__(self, way: Way, log: Path, phase: Path) -> None:
-        super().__init__("gateway", _IDLE_S)
+        super().__init__("gateway", _IDLE_S, dial_s=_ASKED_WITHIN_S)
+        self._reading = asyncio.Semaphore(_BODIES)
         self._way, self._log, self._phase = way, log, phase
         parts = urlsplit(way.api)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -77,20 +109,39 @@ class Gateway(Bridge):
         self._tls = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._tls else 80)
         self._authority, self._prefix = parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
-        self._made = self._requests_before()
+        self._made = 0
+        self._used, self._unnoted = Counter[str](), Counter[str]()
+        self._count_before()
 
-    def _requests_before(self) -> int:
-        try:
-            return self._log.read_bytes().count(f'"verdict": "model", "target": "{MODEL_PATHS[0]}"'.encode())
-        except FileNotFoundError:
-            return 0
+    def _count_before(self) -> None:
+        """What an earlier gateway of this execution has noted."""
+        with contextlib.suppress(FileNotFoundError), self._log.open("r+") as file:
+            for text in file:
+                if not text.endswith("\n"):  # of one that was killed: what follows shall not be a part of it
+                    file.write("\n")
+                    return
+                with contextlib.suppress(ValueError):
+                    line = json.loads(text)
+                    room = _room(line["verdict"], line["target"])
+                    self._used[room] += len(text)
+                    self._made += line["verdict"] == "model" and room == "model"
 
     def note(self, verdict: str, target: str, **more: object) -> None:
-        """One line for whoever owns the execution. Kept short, and not without end."""
+        """One line for whoever owns the execution. Kept short, and not without end: what finds no room is counted, and
+        told of at the first and at each tenfold.
+        """
         line = {"at": round(time.time(), 3), "verdict": verdict, "target": target[:300], **more}
+        text, room = json.dumps(line) + "\n", _room(verdict, target)
+        if self._used[room] + len(text) > _LOG_BYTES[room]:
+            self._unnoted[room] += 1
+            if str(self._unnoted[room]).rstrip("0") != "1":
+                return
+            what, line["verdict"] = ("refusals", "deny") if room == "deny" else ("lines", verdict)
+            line |= {"reason": f"the log is full; further {what} are counted only", "count": self._unnoted[room]}
+            text = json.dumps(line) + "\n"
+        self._used[room] += len(text)
         with self._log.open("a") as file:
-            if file.tell() < (_LOG_BYTES if verdict in ("allow", "deny") else _LOG_BYTES_AT_MOST):
-                file.write(json.dumps(line) + "\n")
+            file.write(text)
 
     async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
         try:
@@ -120,13 +171,14 @@ class Gateway(Bridge):
         if target not in self._allowed():
             await self._refuse(near, target, "it is not on the list of this phase")
         host, _, port = target.rpartition(":")
+        private = target in {name.lower() for name in self._way.private}
         try:
-            address = await resolved(host, int(port))
+            address = await resolved(host, int(port), private)
             streams = await self._reached(address, int(port), tls=False) if address else None
         except OSError as error:
             await self._away(near, target, error)
         if streams is None:
-            await self._refuse(near, target, "it leads to this machine, or to one beside it")
+            await self._refuse(near, target, "it leads to this machine, or into a private network")
         self.note("allow", target)
         near[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         return streams
@@ -153,6 +205,7 @@ class Gateway(Bridge):
             await self._refuse(near, target, "plain HTTP goes nowhere from here")
         if method != "POST" or path not in MODEL_PATHS:
             await self._refuse(near, f"{method} {path}", "it is no request for a message")
+        body = await self._body(near, path, headers)
         if path == MODEL_PATHS[0]:
             if self._way.requests and self._made >= self._way.requests:
                 self.note("budget", path, requests=self._made)
@@ -165,15 +218,35 @@ class Gateway(Bridge):
             await self._away(near, self._authority, error)
         dropped = (*_LEFT_OUT, *(_REPLACED if self._way.key else ()))
         kept = [header for header in headers if not header.lower().startswith(dropped)]
+        if not self._way.server_tools:
+            kept = [left for header in kept if (left := _without_betas(header))]
         sent = [
             f"{method} {self._prefix}{target} HTTP/1.1".encode("latin-1"),
             f"Host: {self._authority}".encode(),
             *([f"x-api-key: {self._way.key}".encode()] if self._way.key else []),
-            b"Connection: close",  # one request a connection: what would follow on it would be sent unread
+            b"Connection: close",
             *kept,
         ]
-        far_out.write(b"\r\n".join(sent) + b"\r\n\r\n")
-        return _Overheard(far_in, lambda status: self._answered(path, status)), far_out
+        far_out.write(b"\r\n".join(sent) + b"\r\n\r\n" + body)
+        return _Overheard(far_in, lambda status: self._answered(path, status)), _Spoken(far_out)
+
+    async def _body(self, near: Streams, path: str, headers: list[bytes]) -> bytes:
+        """What is asked, read to its end and looked into: the model's side can reach out for whoever asks it to."""
+        fields = [(name.lower(), value.strip()) for name, _, value in (each.partition(b":") for each in headers)]
+        lengths = [value for name, value in fields if name == b"content-length"]
+        if any(name in (b"transfer-encoding", b"content-encoding") for name, _ in fields):
+            await self._refuse(near, path, "its body is encoded")
+        if len(lengths) != 1 or not re.fullmatch(rb"[0-9]{1,9}", lengths[0]) or int(lengths[0]) > _BODY_BYTES:
+            await self._refuse(near, path, f"it does not say its length once, of {_BODY_BYTES >> 20} MiB at most")
+        async with self._reading:
+            try:
+                body = await near[0].readexactly(int(lengths[0]))
+            except asyncio.IncompleteReadError as error:
+                raise ConnectionError("half a request") from error
+            complaint = complaint_about(body, self._way.server_tools)
+        if complaint is not None:
+            await self._refuse(near, path, complaint)
+        return body
 
     def _answered(self, path: str, status: int) -> None:
         self.note("model", path, status=status)
@@ -196,8 +269,101 @@ class Gateway(Bridge):
         raise PermissionError(words)
 
 
+class _Spoken(asyncio.StreamWriter):
+    """The far side of a connection on which all is said: what its sender says further is read, and goes nowhere."""
+
+    def __init__(self, said: asyncio.StreamWriter) -> None:
+        super().__init__(said.transport, said.transport.get_protocol(), None, asyncio.get_running_loop())
+        self._said = said  # who drops it closes it
+
+    def write(self, data: object) -> None: ...
+
+
+def complaint_about(body: bytes, server_tools: bool = False) -> str | None:
+    """Why a request for a message must not go out: what in it has the model's side fetch, run or keep something.
+
+    Strict, for what is read here in one way must not be read there in another.
+
+    >>> complaint_about(b'{"messages": [{"content": [{"type": "image", "source": {"type": "url", "url": "x"}}]}]}')
+    "a source of type 'url' has the model's side fetch it"
+    """
+    outside = _TEXT.sub(b"", body)
+    if sum(map(outside.count, (b",", b"[", b"{"))) > _PARTS:
+        return f"its body has more than {_PARTS} parts"
+    try:
+        told = json.loads(body.decode(), object_pairs_hook=_named_once, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return "its body is no JSON that every reader reads alike"
+    if not isinstance(told, dict):
+        return "its body is no object"
+    waiting: list[tuple[str, object]] = [("", told)]
+    while waiting:
+        at, node = waiting.pop()
+        if isinstance(node, list):
+            waiting += [(at, each) for each in node]
+        elif isinstance(node, dict):
+            named = {name.casefold(): value for name, value in node.items()}
+            if len(named) < len(node):
+                return "two names in its body differ by their case only"
+            if complaint := _complaint_about_object(at, named, server_tools):
+                return complaint
+            waiting += [(name, value) for name, value in named.items() if not _is_free(named, name)]
+    return None
+
+
+def _complaint_about_object(at: str, node: dict[str, object], server_tools: bool) -> str | None:
+    """``at`` is the name that it stands at, alone or in a list."""
+    kind = node.get("type")
+    word, shown = kind.casefold() if isinstance(kind, str) else "", repr(kind)[:60]
+    if word in ("url", "file") or (at == "source" and word not in _SOURCES):
+        return f"a source of type {shown} has the model's side fetch it"
+    for name in _ELSEWHERE:
+        if node.get(name):
+            return f"{name!r} leads to another place than the model"
+    if server_tools:
+        return None
+    if (at == "tools" and kind is not None and not _CLIENT_TOOL.fullmatch(word)) or word.startswith(_SERVER_TOOLS):
+        return f"a tool of type {shown} works at the model's side"
+    return None
+
+
+def _is_free(node: dict[str, object], name: str) -> bool:
+    """Whether what stands there is any JSON, which the model reads as text: a tool's input, or the shape of one."""
+    kind = node.get("type")
+    inputs = (name == "input" and kind == "tool_use") or (name == "schema" and kind == "json_schema")
+    return inputs or name in ("input_schema", "input_examples")
+
+
+def _named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _without_betas(header: bytes) -> bytes | None:
+    """The header without what asks for tools of the model's side; None where nothing of it is left."""
+    name, _, value = header.partition(b":")
+    if name.lower() != b"anthropic-beta":
+        return header
+    asked = [each.strip() for each in value.split(b",")]
+    left = [each for each in asked if not each.lower().startswith(_BETAS)]
+    return header if left == asked else name + b": " + b",".join(left) if left else None
+
+
+def _room(verdict: str, target: str) -> str:
+    """Of `_LOG_BYTES`. Tokens may be counted without end, and no budget depends on it."""
+    if verdict == "model" and target != MODEL_PATHS[0]:
+        return "allow"
+    return verdict if verdict in _LOG_BYTES else "deny"
+
+
 class _Overheard(asyncio.StreamReader):
-    """Hands through what is read, and tells the status of the answer's first line.
+    """Hands through what is read, and tells the status of the answer: 0 where none came, or it is no HTTP.
 
     The sender learns that the connection ends with this answer, even from a server that does not say so: what it
     sent next would be lost.
@@ -208,16 +374,36 @@ class _Overheard(asyncio.StreamReader):
         self._source, self._tell, self._first = source, tell, True
 
     async def read(self, n: int = -1) -> bytes:
-        data = await self._source.read(n)
-        if self._first:
-            self._first = False
-            words = data[:16].split(b" ")
-            status = int(words[1][:3]) if len(words) > 1 and words[1][:3].isdigit() else 0
+        if not self._first:
+            return await self._source.read(n)
+        self._first, status = False, 0
+        try:
+            interim, head, rest = await self._heads(n)
+            if said := _STATUS.match(head):
+                status = int(said[1])
+                if not re.search(rb"\nconnection:[ \t]*close[ \t]*\r?\n", head.lower()):
+                    line, end, more = head.partition(b"\n")
+                    head = line + end + b"Connection: close\r\n" * bool(end) + more
+            return interim + head + rest
+        finally:  # also where the sender has hung up: that it asked is on record
             self._tell(status)
-            line, end, rest = data.partition(b"\r\n")
-            if status and b"\r\nconnection: close\r\n" not in data.lower():
-                data = line + end + b"Connection: close\r\n" * bool(end) + rest
-        return data
+
+    async def _heads(self, n: int) -> tuple[bytes, bytes, bytes]:
+        """Those of interim answers (RFC 9110, section 15.2), the answer's own, and what came with it."""
+        heard, begin = b"", 0
+        while True:
+            end = _HEAD_END.search(heard, begin)
+            if end and (said := _STATUS.match(heard, begin)) and said[1].startswith(b"1") and said[1] != b"101":
+                begin = end.end()
+                continue
+            here = heard[begin : begin + 5]
+            data = (
+                b"" if end or not b"HTTP/".startswith(here) or len(heard) > _HEAD_BYTES else await self._source.read(n)
+            )
+            if not data:
+                cut = end.end() if end else len(heard)
+                return heard[:begin], heard[begin:cut], heard[cut:]
+            heard += data
 
 
 def run(socket: Path, way: Way, log: Path, phase: Path, command: Sequence[str]) -> int:
@@ -229,14 +415,39 @@ def run(socket: Path, way: Way, log: Path, phase: Path, command: Sequence[str]) 
     return 128 - code if code < 0 else code
 
 
+def hide() -> None:
+    """Nobody but root reads this process's memory, and it leaves none in a file: the key is in it (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        sys.exit("gateway: its memory could not be closed to others")
+
+
+def read_way(fifo: Path) -> Way:
+    """What stands in the pipe, which is removed. Exits where nobody writes to it in time."""
+
+    def late(*_: object) -> NoReturn:
+        fifo.unlink(missing_ok=True)
+        sys.exit(f"gateway: nobody told it the way within {_TOLD_WITHIN_S:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, _TOLD_WITHIN_S)
+    text = fifo.read_text()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    fifo.unlink()
+    try:
+        return Way(**json.loads(text))
+    except (ValueError, TypeError):
+        sys.exit("gateway: what it was told is no way")
+
+
 def main() -> None:
     socket, fifo, log, phase, separator, *command = sys.argv[1:]
     if separator != "--":
         sys.exit("gateway: expected SOCKET FIFO LOG PHASE -- COMMAND")
     os.umask(0o077)
-    way = Way(**json.loads(Path(fifo).read_text()))
-    Path(fifo).unlink()
-    sys.exit(run(Path(socket), way, Path(log), Path(phase), command))
+    hide()
+    sys.exit(run(Path(socket), read_way(Path(fifo)), Path(log), Path(phase), command))
 
 
 if __name__ == "__main__":

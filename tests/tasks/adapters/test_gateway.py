@@ -228,8 +228,9 @@ def test_a_second_request_on_the_same_connection_never_gets_the_key(place: Place
         assert place.ask(post() + second) == OK
     (heard,) = api.heard
     assert heard.count(KEY.encode()) == 1
-    assert heard.index(KEY.encode()) < heard.index(b"{}")
-    assert b"\r\nConnection: close\r\n" in heard.partition(b"{}")[0]  # who keeps to RFC 9112 reads no further
+    assert b"\r\nConnection: close\r\n" in heard
+    assert heard.endswith(b"\r\n\r\n{}"), "what follows the one request goes nowhere"
+    assert b"/v1/files" not in heard
 
 
 NO_HTTP = [
@@ -315,6 +316,220 @@ def test_what_never_becomes_a_request_is_hung_up_on(place: Place, api: Server, s
     assert (api.heard, place.noted()) == ([], [])
 
 
+# --- what is asked of it -----------------------------------------------------------------------------------------
+
+PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+FETCHED = {"type": "image", "source": {"type": "url", "url": "https://example.com/?secret"}}
+SERVED = {"type": "web_search_tool_result", "tool_use_id": "x", "content": []}
+
+
+def asked(*blocks: object, **more: object) -> dict[str, object]:
+    return {"model": "m", "messages": [{"role": "user", "content": list(blocks)}], **more}
+
+
+def result(*blocks: object) -> dict[str, object]:
+    return {"type": "tool_result", "tool_use_id": "x", "content": list(blocks)}
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"source": {"type": "url"}, "type": {"type": "string"}, "mcp_servers": {"type": "array"}},
+    "examples": [{"source": {"type": "file", "file_id": "x"}}],
+}
+
+HARMLESS: list[dict[str, object]] = [
+    {},
+    asked(model.text('{"source": {"type": "url"}}'), PICTURE, result(PICTURE, model.text("x"))),
+    asked({"type": "document", "source": {"type": "content", "content": [model.text("x"), PICTURE]}}),
+    asked({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}}),
+    asked({"type": "search_result", "source": "https://example.com/", "title": "x", "content": [model.text("x")]}),
+    asked(model.tool("WebFetch", url="https://example.com/", source={"type": "url"}, container="x")),
+    asked(tools=[{"name": "Bash", "input_schema": SCHEMA, "input_examples": [{"source": {"type": "url"}}]}]),
+    asked(tools=[{"type": "custom", "name": "web_search", "input_schema": SCHEMA}]),
+    asked(tools=[{"type": "bash_20250124"}, {"type": "text_editor_20250728"}, {"type": "memory_20250818"}]),
+    asked(output_config={"effort": "medium", "format": {"type": "json_schema", "schema": SCHEMA}}),
+    asked(thinking={"type": "adaptive"}, context_management={"edits": [{"type": "clear_thinking_20251015"}]}),
+    asked(mcp_servers=[], container=None, system=[{**model.text("x"), "cache_control": {"type": "ephemeral"}}]),
+]
+
+
+@pytest.mark.parametrize("body", HARMLESS, ids=range(len(HARMLESS)))
+@pytest.mark.parametrize("path", gateway.MODEL_PATHS)
+def test_what_stays_between_agent_and_model_goes_out_as_it_is(
+    place: Place, api: Server, path: str, body: dict[str, object]
+) -> None:
+    sent = json.dumps(body, ensure_ascii=False).encode()
+    with place.gateway(api.url):
+        assert place.ask(post(path, body=sent)) == OK
+    assert api.heard[0].endswith(b"\r\n\r\n" + sent)
+
+
+OUTWARD: list[tuple[dict[str, object], str]] = [
+    (asked(FETCHED), "source of type 'url'"),
+    (asked({"type": "document", "source": {"type": "url", "url": "x"}}), "source of type 'url'"),
+    (asked({"type": "document", "source": {"type": "file", "file_id": "x"}}), "source of type 'file'"),
+    (asked({"type": "image", "source": {"type": "URL", "url": "x"}}), "source of type 'URL'"),
+    (asked({"type": "image", "Source": {"Type": "url", "url": "x"}}), "source of type 'url'"),
+    (asked({"type": "image", "\u017fource": {"type": "new"}}), "source of type 'new'"),
+    (asked({"type": "image", "source": {"url": "x"}}), "source of type None"),
+    (asked({"type": "image", "source": {"type": ["url"]}}), "source of type ['url']"),
+    (asked({"type": "image", "source": [{"type": "s3"}]}), "source of type 's3'"),
+    (asked(result(FETCHED)), "source of type 'url'"),
+    (asked(result({"type": "document", "source": {"type": "content", "content": [FETCHED]}})), "source of type 'url'"),
+    (asked({"type": "text", "text": "x", "input": [FETCHED]}), "source of type 'url'"),
+    (asked(system=[FETCHED]), "source of type 'url'"),
+    (asked(anything={"from": {"type": "url"}}), "source of type 'url'"),
+    (asked({"type": "container_upload", "file_id": "x"}), "'file_id'"),
+    (asked({"type": "container_upload"}), "container_upload"),
+    (asked(mcp_servers=[{"type": "url", "url": "x"}]), "'mcp_servers'"),
+    (asked(MCP_Servers=[{"url": "x"}]), "'mcp_servers'"),
+    (asked(container="x"), "'container'"),
+    (asked(container={"skills": [{"skill_id": "x"}]}), "'container'"),
+    *(
+        (asked(tools=[{"name": "Bash", "input_schema": {}}, {"type": kind, "name": "x"}]), f"tool of type {kind!r}")
+        for kind in (
+            *("web_search_20250305", "web_fetch_20250910", "code_execution_20250825", "mcp_toolset", "WEB_SEARCH_1"),
+            *(
+                "computer_20250124",
+                "bash_code_execution_20250825",
+                "bash_",
+                "memory_20250818_x",
+                "advisor_20260301",
+                "",
+            ),
+        )
+    ),
+    (asked(tools=[{"type": 7}]), "tool of type 7"),
+    (asked({"type": "tool_change", "tools": [{"type": "new_20270101"}]}), "tool of type 'new_20270101'"),
+    (asked({"type": "tool_change", "tool": {"type": "web_fetch_20250910"}}), "tool of type 'web_fetch_20250910'"),
+    (asked({"type": "server_tool_use", "name": "web_fetch", "input": {}}), "tool of type 'server_tool_use'"),
+    (asked(SERVED), "tool of type 'web_search_tool_result'"),
+    (asked({"type": "mcp_tool_use", "input": {}}), "tool of type 'mcp_tool_use'"),
+    ({"Model": "m", "model": "m"}, "differ by their case only"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), OUTWARD, ids=range(len(OUTWARD)))
+@pytest.mark.parametrize("path", gateway.MODEL_PATHS)
+def test_what_has_the_models_side_reach_out_is_refused_and_named(
+    place: Place, api: Server, path: str, body: dict[str, object], reason: str
+) -> None:
+    with place.gateway(api.url):
+        answer = place.ask(post(path, body=json.dumps(body).encode()))
+    assert status_of(answer) == 403
+    assert reason in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert api.heard == []
+    (line,) = place.noted()
+    assert (line["verdict"], line["target"]) == ("deny", path)
+    assert reason in line["reason"]
+
+
+def test_where_an_operator_allows_it_the_models_side_searches_and_no_more(place: Place, api: Server) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    with place.gateway(api.url, server_tools=True):
+        beta = "anthropic-beta: web-fetch-2025-09-10"
+        assert place.ask(post(MESSAGES, beta, body=json.dumps(asked(SERVED, tools=tools)).encode())) == OK
+        for body in (asked(FETCHED), asked(mcp_servers=[{"url": "x"}]), asked(container="x")):
+            assert status_of(place.ask(post(body=json.dumps(body).encode()))) == 403
+    (heard,) = api.heard
+    assert b"web-fetch" in heard
+
+
+TWO_WAYS = [
+    b"",
+    b"[]",
+    b"null",
+    b'"x"',
+    b"{",
+    b"{}{}",
+    b'{"a": 1, "a": 2}',
+    b'{"messages": [{"content": [{"type": "text", "type": "x"}]}]}',
+    b'{"source": 1, "s\\u006furce": 2}',
+    b'{"a": NaN}',
+    b'{"a": -Infinity}',
+    b"{'a': 1}",
+    b'{"a": 1,}',
+    b'{"a": "\n"}',
+    b"\xef\xbb\xbf{}",
+    '{"a": 1}'.encode("utf-16"),
+    '{"a": 1}'.encode("utf-32"),
+    b'{"a": "\xff"}',
+    b'{"a": ' + b"9" * 5000 + b"}",
+    b'{"a":' * 300_000 + b"1" + b"}" * 300_000,
+    b'{"a": ' + b"[" * 300_000 + b"]" * 300_000 + b"}",
+    b'{"a": [' + b"[]," * 600_000 + b"[]]}",
+]
+
+
+@pytest.mark.parametrize("body", TWO_WAYS, ids=range(len(TWO_WAYS)))
+def test_a_body_that_two_readers_may_read_in_two_ways_goes_to_none(place: Place, api: Server, body: bytes) -> None:
+    with place.gateway(api.url):
+        answer = place.ask(post(body=body))
+    assert status_of(answer) == 403
+    assert api.heard == []
+    (line,) = place.noted()
+    assert (line["verdict"], line["target"]) == ("deny", MESSAGES)
+    assert "its body" in line["reason"]
+
+
+HEAD = "POST /v1/messages HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ("\r\n{}", "its length"),
+        ("Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", "its length"),
+        ("Content-Length: 2\r\ncontent-length: 3\r\n\r\n{}x", "its length"),
+        ("Content-Length: +2\r\n\r\n{}", "its length"),
+        ("Content-Length: 2, 2\r\n\r\n{}", "its length"),
+        ("Content-Length: 0x2\r\n\r\n{}", "its length"),
+        ("Content-Length: 33554433\r\n\r\n{}", "its length once, of 32 MiB at most"),
+        ("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "encoded"),
+        ("Content-Length: 2\r\nTransfer-Encoding: identity\r\n\r\n{}", "encoded"),
+        ("Content-Length: 2\r\nCONTENT-ENCODING: gzip\r\n\r\n{}", "encoded"),
+    ],
+)
+def test_a_body_of_unclear_length_or_code_goes_nowhere(place: Place, api: Server, sent: str, reason: str) -> None:
+    with place.gateway(api.url):
+        assert status_of(place.ask((HEAD + sent).encode())) == 403
+    assert api.heard == []
+    (line,) = place.noted()
+    assert line["verdict"] == "deny"
+    assert reason in line["reason"]
+
+
+def test_a_request_that_ends_amid_its_body_is_hung_up_on(place: Place, api: Server) -> None:
+    with place.gateway(api.url, requests=1):
+        assert place.ask((HEAD + "Content-Length: 3\r\n\r\n{}").encode()) == b""
+        assert place.ask(post()) == OK, "and costs nothing"
+    assert place.verdicts() == [("model", MESSAGES)]
+
+
+def test_what_is_refused_costs_no_budget(place: Place, api: Server) -> None:
+    with place.gateway(api.url, requests=1):
+        for _ in range(3):
+            assert status_of(place.ask(post(body=json.dumps(asked(FETCHED)).encode()))) == 403
+        assert place.ask(post()) == OK
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        ("a-1,mcp-client-2025-11-20, files-api-2025-04-14 ,b-2", b"\r\nanthropic-beta: a-1,b-2\r\n"),
+        ("a-1, b-2", b"\r\nanthropic-beta: a-1, b-2\r\n"),
+        ("Web-Fetch-2025-09-10,code-execution-2025-08-25,web-search-2025-03-05", None),
+    ],
+)
+def test_what_is_still_tried_out_at_the_models_side_is_not_asked_for_where_it_reaches_out(
+    place: Place, api: Server, sent: str, left: bytes | None
+) -> None:
+    with place.gateway(api.url):
+        assert place.ask(post(MESSAGES, f"anthropic-beta: {sent}")) == OK
+    (heard,) = api.heard
+    assert (left in heard) if left else (b"anthropic-beta" not in heard)
+
+
 # --- its answers -------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +555,48 @@ def test_what_the_model_answered_is_noted_and_handed_on(
     assert heard.replace(b"Connection: close\r\n", b"") == answer
     (line,) = place.noted()
     assert (line["verdict"], line["target"], line["status"]) == ("model", "/v1/messages", status)
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ((b"HTTP/1.1 4", b"01 Unauthorized\r\nContent-Length: 0\r\n\r\n"), 401),
+        ((b"H", b"TTP/1.1 200 OK\r\nConnec", b"tion: close\r\n\r", b"\nhi"), 200),
+        ((EARLY, b"HTTP/1.1 529 Overloaded\r\n\r\n"), 529),
+        ((EARLY + b"HTTP/1.1 40", b"3 Forbidden\r\n\r\n"), 403),
+        ((EARLY,), 0),
+        ((b"HTTP/1.1 20",), 0),
+        ((b"HTTP/1.1 200 OK\nX: y\n\nhi",), 200),
+    ],
+)
+def test_a_status_that_comes_in_pieces_or_after_others_is_the_one_that_is_noted(
+    place: Place, api: Server, parts: tuple[bytes, ...], status: int
+) -> None:
+    class Slow(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            time.sleep(0.1)
+            return True
+
+    api.answer, api.go = parts, Slow()
+    with place.gateway(api.url):
+        heard = place.ask(post())
+    (line,) = place.noted()
+    assert (line["verdict"], line["status"]) == ("model", status)
+    assert heard.replace(b"Connection: close\r\n", b"") == b"".join(parts).replace(b"Connection: close\r\n", b"")
+    assert heard.count(b"Connection: close") == bool(status)
+
+
+def test_who_hangs_up_before_the_answer_has_asked_all_the_same(place: Place, api: Server) -> None:
+    api.answer = (b"", OK)
+    with place.gateway(api.url), place.dial() as client:
+        client.sendall(post())
+        client.shutdown(socket.SHUT_WR)
+        until(lambda: api.heard)
+        assert place.noted() == []
+    assert [(line["target"], line["status"]) for line in place.noted()] == [("/v1/messages", 0)]
 
 
 @pytest.mark.parametrize("said", ["", "Connection: close\r\n", "connection: keep-alive\r\n"])
@@ -487,7 +744,7 @@ def test_only_requests_that_the_model_got_are_counted(place: Place, api: Server)
 def others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name is somebody else's, and leads to this machine's servers."""
 
-    async def resolved(host: str, port: int) -> str:
+    async def resolved(host: str, port: int, private: bool) -> str:
         return "127.0.0.1"
 
     monkeypatch.setattr(gateway, "resolved", resolved)
@@ -543,10 +800,29 @@ def test_a_name_on_the_list_that_leads_to_this_machine_is_refused(place: Place, 
     assert "leads to this machine" in line["reason"]
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_a_private_network_is_reached_only_by_names_that_the_operator_chose_for_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    dialled: list[str] = []
+
+    async def reached(_: object, host: str, port: int, tls: bool) -> None:
+        dialled.append(f"{host}:{port}")
+        raise ConnectionRefusedError("nobody is there")
+
+    monkeypatch.setattr(Gateway, "_reached", reached)
+    chosen = ["10.0.0.7:8443"] if private else []
+    with place.gateway("http://127.0.0.1:1", allowed={"*": ["10.0.0.7:8443", "10.0.0.8:8443"]}, private=chosen):
+        assert status_of(place.ask(connect("10.0.0.7:8443"))) == (502 if private else 403)
+        assert status_of(place.ask(connect("10.0.0.8:8443"))) == 403
+    assert dialled == (["10.0.0.7:8443"] if private else [])
+    assert "into a private network" in place.noted()[-1]["reason"]
+
+
 def test_a_host_on_the_list_that_nobody_knows_or_that_is_away_is_said_to_be(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def resolved(host: str, port: int) -> str:
+    async def resolved(host: str, port: int, private: bool) -> str:
         if host == "unknown":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return "127.0.0.1"
@@ -571,21 +847,57 @@ def test_each_refusal_is_a_line_and_a_long_one_is_cut(place: Place, api: Server)
     assert max(map(len, place.log.read_text().splitlines())) < 500
 
 
-def test_the_log_is_bounded_and_refusals_leave_room_for_what_counts(
-    place: Place, api: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway, "_LOG_BYTES", 2000)
-    monkeypatch.setattr(gateway, "_LOG_BYTES_AT_MOST", 4000)
+ROOM = {"deny": 2000, "allow": 2000, "budget": 1000, "model": 4000}
+
+
+def test_a_full_log_says_so_and_counts_on(place: Place, api: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_LOG_BYTES", ROOM)
     made = place.gateway(api.url)
-    for _ in range(100):
-        made.note("deny", "example.com:443")
-        made.note("allow", "example.com:443")
-    assert 2000 <= place.log.stat().st_size < 2100
-    made.note("budget", "/v1/messages")
-    assert place.verdicts()[-1] == ("budget", "/v1/messages")
-    for verdict in ("budget", "model", "unreachable") * 100:
+    for number in range(20):
+        made.note("deny", f"{number}.example:443", reason="it is not on the list of this phase")
+    before = [line["target"] for line in place.noted() if "count" not in line]
+    assert before == [f"{number}.example:443" for number in range(len(before))]
+    for number in range(20, len(before) + 250):
+        made.note("unreachable", f"{number}.example:443", reason="nobody is there")
+    full = [line for line in place.noted() if "count" in line]
+    assert [(line["verdict"], line["count"]) for line in full] == [("deny", 1), ("deny", 10), ("deny", 100)]
+    assert [line["target"] for line in full] == [f"{len(before) + number}.example:443" for number in (0, 9, 99)]
+    assert {line["reason"] for line in full} == {"the log is full; further refusals are counted only"}
+    assert len(place.noted()) == len(before) + 3
+
+
+def test_no_kind_of_line_takes_the_room_of_another(place: Place, api: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_LOG_BYTES", ROOM)
+    made = place.gateway(api.url)
+    for verdict in ("deny", "unreachable"):
+        for _ in range(500):
+            made.note(verdict, "/v1/messages")
+    for verdict, target in (("allow", "a.example:443"), ("budget", "/v1/messages"), ("model", "/v1/messages")):
+        made.note(verdict, target)
+        assert place.verdicts()[-1] == (verdict, target)
+    for _ in range(500):
+        made.note("model", "/v1/messages/count_tokens", status=200)
+    made.note("model", "/v1/messages", status=200)
+    assert place.verdicts()[-1] == ("model", "/v1/messages")
+    for verdict in ("allow", "budget", "model", "deny") * 500:
         made.note(verdict, "/v1/messages")
-    assert 4000 <= place.log.stat().st_size < 4100
+    assert sum(ROOM.values()) - 1000 < place.log.stat().st_size < sum(ROOM.values()) + 3000
+    size = place.log.stat().st_size
+    again = place.gateway(api.url)
+    for _ in range(1000):
+        again.note("deny", "/v1/messages")
+    assert place.log.stat().st_size < size + 1000, "what an earlier gateway has noted counts"
+
+
+def test_half_a_line_of_one_that_was_killed_costs_nothing(place: Place, api: Server) -> None:
+    with place.gateway(api.url) as first:
+        first.note("model", "/v1/messages", status=200)
+    with place.log.open("a") as file:
+        file.write('{"at": 1, "verdict": "mod')
+    with place.gateway(api.url, requests=2):
+        assert place.ask(post()) == OK
+    with place.gateway(api.url, requests=2):
+        assert status_of(place.ask(post())) == 403
 
 
 def test_a_way_that_cannot_be_one_is_refused_and_its_key_not_told(place: Place) -> None:
@@ -705,6 +1017,48 @@ def test_a_command_line_without_its_separator_is_refused(place: Place) -> None:
     command = [sys.executable, "-P", "-m", "tasks.adapters.sandbox.gateway", *"abcd", "true", "true"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "gateway: expected SOCKET FIFO LOG PHASE -- COMMAND\n")
+
+
+PROGRAM = """
+import ctypes, resource, sys
+from tasks.adapters.sandbox import gateway
+gateway._TOLD_WITHIN_S = 1
+PR_GET_DUMPABLE = 3
+gateway.run = lambda *_: print(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE), *resource.getrlimit(resource.RLIMIT_CORE))
+gateway.main()
+"""
+
+
+def program(place: Place) -> subprocess.Popen[str]:
+    os.mkfifo(place.fifo, 0o600)
+    command = [sys.executable, "-c", PROGRAM, *map(str, (place.socket, place.fifo, place.log, place.phase)), "--", "x"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_its_memory_is_nobody_elses_and_comes_into_no_file(place: Place) -> None:
+    with program(place) as started:
+        place.fifo.write_text(Way("http://127.0.0.1:1", KEY).as_json())
+        assert started.communicate(timeout=60) == ("0 0 0\n", "")
+
+
+def test_what_it_starts_is_as_any_program(place: Place, start: Callable[..., Started]) -> None:
+    script = "import ctypes; print(ctypes.CDLL(None).prctl(3))"
+    assert start(sys.executable, "-c", script).end() == (0, "1\n", "")
+
+
+def test_where_nobody_tells_it_the_way_it_says_so_and_ends(place: Place) -> None:
+    with program(place) as started:
+        assert started.communicate(timeout=60) == ("", "gateway: nobody told it the way within 1 s\n")
+    assert started.returncode == 1
+    assert not place.fifo.exists()
+
+
+@pytest.mark.parametrize("told", ["", "{", "7", "[]", '{"api": "https://example.com"}', '{"key": 7, "no": 8}'])
+def test_what_is_no_way_is_not_told_again(place: Place, told: str) -> None:
+    with program(place) as started:
+        place.fifo.write_text(told)
+        assert started.communicate(timeout=60) == ("", "gateway: what it was told is no way\n")
+    assert started.returncode == 1
 
 
 def test_what_a_person_types_reaches_the_command_and_does_not_end_the_gateway(

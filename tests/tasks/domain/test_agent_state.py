@@ -146,14 +146,25 @@ def test_a_key_that_the_gateway_saw_refused_is_named_even_while_the_agent_tries_
     "passage",
     [
         *(Passage("model", "/v1/messages", status) for status in (0, 200, 400, 404, 429, 500, 529)),
+        *(Passage("model", "/v1/messages/count_tokens", status) for status in (401, 403)),
         Passage("deny", "example.com:443", 403),
+        Passage("deny", "/v1/messages", 403),
         Passage("allow", "example.com:443"),
         Passage("unreachable", "api.anthropic.com"),
     ],
-    ids=lambda passage: f"{passage.verdict} {passage.status}",
+    ids=lambda passage: f"{passage.verdict} {passage.target} {passage.status}",
 )
 def test_what_the_program_itself_tries_again_or_does_without_is_no_refusal(passage: Passage) -> None:
     assert read_state(replace(WORKING, passages=(passage,))).doing is Doing.WORKING
+
+
+@pytest.mark.parametrize("status", [200, 429, 529])
+def test_a_key_that_was_taken_after_all_ends_nothing(status: int) -> None:
+    tried = (KEY_REFUSED, Passage("model", "/v1/messages", status))
+    counted = Passage("model", "/v1/messages/count_tokens", 401)
+    assert read_state(replace(WORKING, passages=(*tried, counted))).doing is Doing.WORKING
+    assert read_state(replace(WORKING, passages=(*tried, KEY_REFUSED))).doing is Doing.REFUSED
+    assert read_state(replace(WORKING, passages=(KEY_REFUSED, replace(counted, status=200)))).doing is Doing.REFUSED
 
 
 def test_a_spent_budget_of_requests_ends_it() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.agents.attendant import REMIND_AFTER_S, REMINDER, Attendant, choice, message_line
+from tasks.adapters.agents.attendant import REMIND_AFTER_S, Attendant, choice
 from tasks.adapters.agents.events import EventLog, TurnSince
 from tasks.adapters.workspace import Workspace
-from tasks.domain.agent import AskedQuestion, Turn
+from tasks.domain.agent import REMINDER, AskedQuestion, Turn, message_line
 from tasks.domain.agent_state import AgentState, Doing
 from tests.support.claude_stage import Desk
 

@@ -57,11 +57,11 @@ SHOWN = {"header": "Theme", "question": "Dark or light?", "choices": ["Dark", "L
 
 EVENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("SessionStart", {"source": "startup", "model": "x"}, {"source": "startup"}),
-    ("UserPromptSubmit", {"prompt": "Read and execute"}, {}),
-    ("PreToolUse", BASH, {"tool": "Bash", "about": "ls -la | wc"}),
-    ("PermissionRequest", BASH, {"tool": "Bash", "about": "ls -la | wc"}),
-    ("PostToolUse", {**BASH, "tool_response": {"stdout": "7"}}, {"tool": "Bash", "about": "ls -la | wc"}),
-    ("PostToolUseFailure", {**BASH, "error": "exit 1"}, {"tool": "Bash", "about": "ls -la | wc", "kind": "exit 1"}),
+    ("UserPromptSubmit", {"prompt": "Read and execute"}, {"about": "Read and execute"}),
+    ("PreToolUse", BASH, {"tool": "Bash", "about": "ls -la ⏎ | wc"}),
+    ("PermissionRequest", BASH, {"tool": "Bash", "about": "ls -la ⏎ | wc"}),
+    ("PostToolUse", {**BASH, "tool_response": {"stdout": "7"}}, {"tool": "Bash", "about": "ls -la ⏎ | wc"}),
+    ("PostToolUseFailure", {**BASH, "error": "exit 1"}, {"tool": "Bash", "about": "ls -la ⏎ | wc", "kind": "exit 1"}),
     (
         "PermissionRequest",
         {"tool_name": "AskUserQuestion", "tool_input": ASKED},
@@ -92,8 +92,25 @@ def test_each_event_is_one_short_line(path: Path, name: str, given: dict[str, An
 def test_long_texts_are_cut(path: Path) -> None:
     told = {"tool_name": "x" * 5000, "tool_input": {"command": "x" * 5000}, "message": "x" * 5000, "error": "x" * 5000}
     line = noted(path, {**COMMON, "hook_event_name": "x" * 5000, **told})
-    lengths = {"hook_event_name": 64, "tool": 100, "about": 300, "kind": 100, "message": 2000}
+    assert line.pop("about") == "x" * 300 + "… (4700 more characters)"
+    lengths = {"hook_event_name": 64, "tool": 100, "kind": 100, "message": 2000}
     assert {name: len(value) for name, value in line.items()} == lengths
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("\n\n ls \r\n\n\trm -r  x\n", "ls ⏎ rm -r x"),
+        ("ls\x0brm\u2028x\x85y", "ls ⏎ rm ⏎ x ⏎ y"),
+        ("x" * 300, "x" * 300),
+        ("ls" + " " * 400 + "rm", "ls rm"),
+        ("ls\n" * 100 + "rm", "ls ⏎ " * 60 + "… (202 more characters)"),
+    ],
+)
+def test_who_decides_on_a_command_sees_its_lines_and_that_it_is_cut(path: Path, command: str, told: str) -> None:
+    """A second line must not read as an argument of the first, and an end out of sight must not read as none."""
+    asked = {"tool_name": "Bash", "tool_input": {"command": command}}
+    assert noted(path, {**COMMON, "hook_event_name": "PermissionRequest", **asked})["about"] == told
 
 
 def test_five_megabytes_that_are_written_and_told_three_times_are_a_short_line(path: Path) -> None:
