@@ -1,11 +1,16 @@
 """The generated browser suite, run in the sandbox against the one site that it is about.
 
 Its author controls the suite and the process that it runs in, and so every result. What can be demanded is that the
-evidence agrees with itself: `passed` takes pytest's exit code 0 *and* a readable JUnit file in which at least one test
-passed, none failed, and all are there that a second sandbox finds in the suite without running it. It stays evidence,
-never a gate, and its report is shown to people in a frame that can reach nothing.
+evidence agrees with itself: `passed` takes pytest's exit code 0, a readable JUnit file in which at least one test
+passed and none failed, the same tests in the signed report of a process that never imported the suite and was told each
+phase of each test as it happened, and all of them in the suite's text. A file that a suite writes itself passes
+nothing. A suite that plays pytest's part towards that process still does, for it runs where pytest runs, and so does
+one that asserts nothing: it stays evidence, never a gate, our own checks decide, and its report is shown to people in a
+frame that can reach nothing.
 """
 
+import hashlib
+import hmac
 import html
 import json
 import logging
@@ -14,18 +19,19 @@ import secrets
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from tasks.adapters.browser import Sight, browser_folders, find_browser, sight_of
+from tasks.adapters.inside.suite_supervisor import MARK
 from tasks.adapters.sandbox import Confinement, Finished, Mode, python_runtime, run
 from tasks.adapters.trees import sandbox_folder
 from tasks.adapters.waiting import Flag
@@ -39,14 +45,13 @@ log = logging.getLogger(__name__)
 SUITE_LIMIT_BYTES = 512 * 1024
 _JUNIT_BYTES, _REPORT_BYTES = 4 << 20, 24 << 20
 _OUTPUT_CHARACTERS = 100_000
-_COLLECTED_BYTES = 4 << 20
 _TEST_S = 30.0
-_COLLECTING_S = 30.0
 _CLOSING_S = 8.0
 """What is left of the deadline, once no more test begins, to close the browser and write the report."""
 
 _INSIDE = Path(__file__).parent / "inside"
-_RUNNER, _SUITE, _OUT = "/run/suite_runner.py", "/suite/e2e_test.py", "/out"
+_WITNESS, _ORDER = _INSIDE / "suite_supervisor.py", "order.json"
+_SUPERVISOR, _RUNNER, _SUITE, _OUT = "/run/supervisor.py", "/run/suite_runner.py", "/suite/e2e_test.py", "/out"
 
 NO_SUITE = "No tests generated"
 
@@ -116,12 +121,15 @@ def run_suite(
         copy.write_bytes(suite)
         runner = _Runner(site, copy, program, sight, mode, stop)
         with sandbox_folder("tb-suite-out-") as out:
-            finished = runner.run(out, deadline_s)
+            finished, sworn = runner.run(out, deadline_s)
             cases = read_cases(read_bounded(out / "junit.xml", _JUNIT_BYTES))
             report = read_bounded(out / "report.html", _REPORT_BYTES)
         counts = None if cases is None else counted(cases)
         status, reason = verdict(finished.exit_code, counts)
-        if status == "passed" and cases is not None and (complaint := _complaint_about(cases, runner)):
+        complaint = complaint_about(cases or [], sworn, finished.exit_code) if status == "passed" else None
+        if sworn is not None and sworn.complaints:
+            complaint = "; ".join([*sworn.complaints, *([reason] if reason else [])])[:1000]
+        if complaint is not None:
             status, reason = "failed", complaint
     result = _result(site, status, finished, counts or Counts(), reason)
     page = _page_around(report, result) if report else _page_without_report(reason, result.stdout + result.stderr)
@@ -130,7 +138,7 @@ def run_suite(
 
 @dataclass(frozen=True)
 class _Runner:
-    """One suite, for sandboxes that know nothing of each other."""
+    """One suite in its sandbox."""
 
     site: Site
     suite: Path
@@ -139,9 +147,12 @@ class _Runner:
     mode: Mode
     stop: Flag | None
 
-    def run(self, out: Path, deadline_s: float, only_collect: bool = False) -> Finished:
-        confined = self.mode == "bwrap"
+    def run(self, out: Path, deadline_s: float) -> "tuple[Finished, Sworn | None]":
+        """How it ended, and what its supervisor tells under a key that the suite never sees."""
+        confined, key = self.mode == "bwrap", secrets.token_bytes(32)
         order = {
+            "key": key.hex(),
+            "runner": _RUNNER if confined else str(_INSIDE / "suite_runner.py"),
             "suite": _SUITE if confined else str(self.suite),
             "folder": _OUT if confined else str(out),
             "url": self.site.url,
@@ -149,13 +160,17 @@ class _Runner:
             "arguments": list(self.sight.arguments),
             "budget_s": max(deadline_s - _CLOSING_S, deadline_s / 2),
             "test_s": _TEST_S,
-            "only_collect": only_collect,
         }
+        (out / _ORDER).write_text(json.dumps(order))
         confinement = Confinement(
-            command=(sys.executable, "-I", "-B", _RUNNER, json.dumps(order)),
+            command=(
+                *(sys.executable, "-I", "-B"),
+                *((_SUPERVISOR, f"{_OUT}/{_ORDER}") if confined else (str(_WITNESS), str(out / _ORDER))),
+            ),
             readonly={
                 **python_runtime(),
                 **browser_folders(self.program),
+                _SUPERVISOR: _WITNESS,
                 _RUNNER: _INSIDE / "suite_runner.py",
                 "/suite": self.suite.parent,
             },
@@ -169,37 +184,54 @@ class _Runner:
         finished = run(confinement, self.mode, deadline_s, stop=self.stop)
         if finished.stopped:
             raise BrowserError("running the suite", "it was stopped")
-        return finished
+        sworn, output = read_sworn(finished.stdout, key)
+        return replace(finished, stdout=output), sworn
 
 
-def _complaint_about(cases: "Sequence[Case]", runner: _Runner) -> str | None:
-    """A run that ends early with a JUnit file of its own making seldom names every test of the suite."""
-    with sandbox_folder("tb-suite-tests-") as out:
-        runner.run(out, _COLLECTING_S, only_collect=True)
-        tests = read_tests(read_bounded(out / "collected.json", _COLLECTED_BYTES))
-    if tests is None:
-        return "pytest ended with exit code 0, but a second look at the suite found no tests in it"
-    ran = Counter((case.classname, case.name) for case in cases)
-    known = Counter(tests)
-    if missing := known - ran:
-        first = "::".join(min(missing))[:200]
-        return f"{missing.total()} of {known.total()} tests are not in the JUnit file, {first} for one"
-    if foreign := ran - known:
-        first = "::".join(min(foreign))[:200]
-        return f"the JUnit file names {foreign.total()} tests that the suite does not have, {first} for one"
+class Sworn(BaseModel):
+    """What `inside.suite_supervisor` tells: the tests in the suite's text, and those that ran, with their outcomes."""
+
+    exit_code: int
+    certain: list[tuple[str, str]]
+    possible: list[tuple[str, str]]
+    ran: list[tuple[str, str, str]]
+    complaints: list[str]
+
+
+def read_sworn(stdout: str, key: bytes) -> tuple[Sworn | None, str]:
+    """The one line of the output that is signed with that key, and the output without it."""
+    kept, found = [], None
+    for line in stdout.split("\n"):
+        mark, _, rest = line.partition(" ")
+        mac, _, text = rest.partition(" ")
+        signed = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        if found is None and mark == MARK and hmac.compare_digest(mac.encode(), signed.encode()):
+            found = Sworn.model_validate_json(text)
+        else:
+            kept.append(line)
+    return found, "\n".join(kept)
+
+
+def complaint_about(cases: "Sequence[Case]", sworn: Sworn | None, exit_code: int | None) -> str | None:
+    """Where the JUnit file, the supervisor and the suite's text do not tell the same; None where they do."""
+    if sworn is None or sworn.exit_code != exit_code:
+        return f"pytest ended with exit code {exit_code}, and who watched it did not tell the same"
+    told = Counter((case.classname, case.name, case.kind) for case in cases)
+    ran = Counter(sworn.ran)
+    if missing := ran - told:
+        return f"{missing.total()} of {ran.total()} tests that ran are not in the JUnit file{_such_as(missing)}"
+    if foreign := told - ran:
+        return f"the JUnit file names {foreign.total()} tests that were not seen to run{_such_as(foreign)}"
+    seen = {(owner, name.partition("[")[0]) for owner, name, _ in ran}
+    if missed := set(sworn.certain) - seen:
+        return f"{len(missed)} tests of the suite did not run{_such_as(missed)}"
+    if unwritten := seen - set(sworn.certain) - set(sworn.possible):
+        return f"{len(unwritten)} tests ran that are not in the suite's text{_such_as(unwritten)}"
     return None
 
 
-def read_tests(collected: bytes | None) -> list[tuple[str, str]] | None:
-    """The class and name of each test, as the collecting run wrote them; None where that is no such list.
-
-    >>> read_tests(b'[["e2e_test", "test_a"]]')
-    [('e2e_test', 'test_a')]
-    """
-    try:
-        return TypeAdapter(list[tuple[str, str]]).validate_json(collected or b"")
-    except ValidationError:
-        return None
+def _such_as(tests: Iterable[tuple[str, ...]]) -> str:
+    return f", {'::'.join(min(tests)[:2])[:200]} for one"
 
 
 def verdict(exit_code: int | None, counts: Counts | None) -> tuple[str, str]:

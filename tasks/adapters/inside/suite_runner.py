@@ -1,13 +1,16 @@
 """Runs a generated suite under pytest. Runs inside the sandbox, in one process with the suite.
 
-`python -I -B suite_runner.py ORDER`, ORDER being JSON (see `Order`). The suite may do anything to this process, so what
+`python -I -B suite_runner.py`, started by `suite_supervisor.py` with a socket as its stdin: one line of JSON comes in
+(see `Order`), then each test and each phase of it is told there. The suite may do anything to this process, so what
 comes out is its author's word: `tasks.adapters.suite` reads it that way.
 """
 
 import base64
 import dataclasses
 import json
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -29,10 +32,7 @@ CSS = ".media-container__viewport img { object-position: top; }"
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """``budget_s``: no test begins after it; ``test_s``: none takes longer.
-
-    ``only_collect``: write what tests there are to ``collected.json``, named as JUnit files name them, and run none.
-    """
+    """``budget_s``: no test begins after it; ``test_s``: none takes longer."""
 
     suite: str
     folder: str
@@ -41,14 +41,25 @@ class Order:
     arguments: list[str]
     budget_s: float
     test_s: float
-    only_collect: bool
 
 
 class TooLong(Exception):
     """Raised in the middle of a test by the alarm."""
 
 
-ORDER = Order(**json.loads(sys.argv[1]))
+def _taken_from_stdin() -> socket.socket:
+    """The socket that is our stdin, for nobody whom we start."""
+    link = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return link
+
+
+SUPERVISOR = _taken_from_stdin()
+SAID = SUPERVISOR.makefile("rb")
+ORDER = Order(**json.loads(SAID.readline()))
+TOKEN = ""
 BROWSERS: list[Browser] = []
 STARTED = time.monotonic()
 
@@ -69,10 +80,18 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
     return value
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if ORDER.only_collect:
-        names = [[str(bin_xml_escape(part)) for part in _junit_name(item.nodeid)] for item in session.items]
-        Path(ORDER.folder, "collected.json").write_text(json.dumps(names))
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _tell({"token": TOKEN, "phase": report.when, "outcome": report.outcome})
+
+
+def _tell(what: dict[str, object]) -> None:
+    SUPERVISOR.sendall(json.dumps(what).encode() + b"\n")
+
+
+def _begin(item: pytest.Item) -> None:
+    global TOKEN
+    _tell({"begins": [str(bin_xml_escape(part)) for part in _junit_name(item.nodeid)]})
+    TOKEN = SAID.readline().decode().strip()
 
 
 def _junit_name(nodeid: str) -> tuple[str, str]:
@@ -82,6 +101,7 @@ def _junit_name(nodeid: str) -> tuple[str, str]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    _begin(item)
     limit = max(0.1, min(ORDER.test_s, left_s()))
 
     def ring(_: int, __: FrameType | None) -> None:
@@ -151,7 +171,6 @@ def arguments(order: Order) -> list[str]:
             "--self-contained-html",
             f"--css={out / 'report.css'}",
         ),
-        *(("--collect-only", "-q") if order.only_collect else ()),
         order.suite,
     ]
 

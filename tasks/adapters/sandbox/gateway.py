@@ -9,6 +9,7 @@ pipe, it is in no file, environment or command line, and is put into each reques
 import asyncio
 import contextlib
 import ctypes
+import ipaddress
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from tasks.adapters.sandbox.bridge import Bridge, Streams, resolved
@@ -37,6 +38,9 @@ _IDLE_S = 900.0
 _ASKED_WITHIN_S = 60.0
 _REACH_S, _LINGER_S = 8.0, 2.0  # both end before the bridge gives up on a connection
 _CHUNK = 1 << 16
+_TLS_PORT = "443"
+_HELLO_S, _LOOK_EVERY_S = 10.0, 2.0
+_ENCRYPTED_HELLO = 0xFE0D
 _TOLD_WITHIN_S = 60.0
 _PR_SET_DUMPABLE = 4
 
@@ -100,6 +104,7 @@ class Gateway(Bridge):
     def __init__(self, way: Way, log: Path, phase: Path) -> None:
         super().__init__("gateway", _IDLE_S, dial_s=_ASKED_WITHIN_S)
         self._reading = asyncio.Semaphore(_BODIES)
+        self._tunnels: dict[asyncio.Task[Any], str] = {}
         self._way, self._log, self._phase = way, log, phase
         parts = urlsplit(way.api)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -179,9 +184,48 @@ class Gateway(Bridge):
             await self._away(near, target, error)
         if streams is None:
             await self._refuse(near, target, "it leads to this machine, or into a private network")
-        self.note("allow", target)
         near[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        if port == _TLS_PORT:
+            try:
+                streams[1].write(await self._hello(near[0], host))
+            except ValueError as error:
+                streams[1].transport.abort()
+                self.note("deny", target, reason=str(error))
+                raise PermissionError(str(error)) from error
+            except BaseException:
+                streams[1].transport.abort()
+                raise
+        self.note("allow", target)
+        if task := asyncio.current_task():
+            self._tunnels[task] = target
+            task.add_done_callback(lambda ended: self._tunnels.pop(ended, None))
         return streams
+
+    async def _hello(self, near_in: asyncio.StreamReader, host: str) -> bytes:
+        """The client's first words in TLS, once they name that host. Raises ValueError where they do not."""
+        try:
+            async with asyncio.timeout(_HELLO_S):
+                sent, hello = await client_hello(near_in)
+        except (asyncio.IncompleteReadError, TimeoutError) as error:
+            raise ValueError("it sends no whole ClientHello of TLS") from error
+        named = server_named(hello)
+        if named != _name_in_tls(host):
+            raise ValueError(f"its TLS is for {named[:100] if named else 'nobody by name'}")
+        return sent
+
+    async def _listen(self) -> None:
+        await super()._listen()
+        self._look()
+
+    def _look(self) -> None:
+        """Tunnels of a phase that is over end."""
+        allowed = self._allowed() if self._tunnels else set()
+        for task, target in list(self._tunnels.items()):
+            if target not in allowed:
+                del self._tunnels[task]
+                self.note("deny", target, reason="it is not on the list of the phase that has begun")
+                task.cancel()
+        self._loop.call_later(_LOOK_EVERY_S, self._look)
 
     async def _refuse(self, near: Streams, target: str, reason: str) -> NoReturn:
         self.note("deny", target, reason=reason)
@@ -267,6 +311,69 @@ class Gateway(Bridge):
                     pass
         near_out.close()
         raise PermissionError(words)
+
+
+async def client_hello(source: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """What a client of TLS sends first: as it came, and the message in it (RFC 8446, sections 4 and 5.1).
+
+    Raises ValueError where it is none.
+    """
+    sent = message = b""
+    while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4], "big"):
+        head = await source.readexactly(5)
+        length = int.from_bytes(head[3:], "big")
+        if head[:2] != b"\x16\x03" or not 0 < length <= 1 << 14 or len(sent) > _HEAD_BYTES:
+            raise ValueError("it does not begin with a ClientHello of TLS")
+        part = await source.readexactly(length)
+        sent, message = sent + head + part, message + part
+        if message[0] != 1:
+            raise ValueError("it does not begin with a ClientHello of TLS")
+    return sent, message
+
+
+def server_named(hello: bytes) -> str | None:
+    """The host that a ClientHello is for (RFC 6066, section 3), in small letters; None where it names none.
+
+    Raises ValueError where that cannot be told: it is malformed, names several, or hides one (Encrypted Client Hello).
+    """
+    body, end = _vector(hello, 1, 3)
+    _, at = _vector(body, 34, 1)  # after version and random: the session's id,
+    _, at = _vector(body, at, 2)  # the ciphers,
+    _, at = _vector(body, at, 1)  # and the compressions
+    extensions, at = _vector(body, at, 2) if at < len(body) else (b"", at)
+    if at != len(body) or end != len(hello):
+        raise ValueError("its ClientHello is malformed")
+    names, at = [], 0
+    while at < len(extensions):
+        kind = int.from_bytes(extensions[at : at + 2], "big")
+        value, at = _vector(extensions, at + 2, 2)
+        if kind == _ENCRYPTED_HELLO:
+            raise ValueError("its ClientHello hides whom it is for")
+        if kind == 0:
+            listed, _ = _vector(value, 0, 2)
+            name, end = _vector(listed, 1, 2)
+            if listed[:1] != b"\0" or end != len(listed) or len(listed) + 2 != len(value):
+                raise ValueError("its ClientHello is malformed")
+            names.append(name)
+    if len(names) > 1:
+        raise ValueError("its ClientHello is malformed")
+    return names[0].decode("ascii").lower() if names else None
+
+
+def _vector(data: bytes, at: int, size: int) -> tuple[bytes, int]:
+    """What follows its length of ``size`` bytes, and where it ends."""
+    end = at + size + int.from_bytes(data[at : at + size], "big")
+    if end > len(data):
+        raise ValueError("its ClientHello is malformed")
+    return data[at + size : end], end
+
+
+def _name_in_tls(host: str) -> str | None:
+    """An address is never named there."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host.strip("[]"))
+        return None
+    return host.rstrip(".")
 
 
 class _Spoken(asyncio.StreamWriter):

@@ -1,5 +1,6 @@
 """The way out of an agent's sandbox, over real sockets, and as the program of a pane with a real sandbox below it."""
 
+import asyncio
 import gc
 import json
 import os
@@ -832,6 +833,139 @@ def test_a_host_on_the_list_that_nobody_knows_or_that_is_away_is_said_to_be(
     with place.gateway("http://127.0.0.1:1", allowed={"*": targets}):
         assert [status_of(place.ask(connect(target))) for target in targets] == [502, 502]
     assert place.verdicts() == [("unreachable", target) for target in targets]
+
+
+def hello_of(name: str | None) -> bytes:
+    """What Python's own TLS says first."""
+    context = ssl.create_default_context()
+    context.check_hostname = name is not None
+    out = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
+    return out.read()
+
+
+def sized(size: int, *parts: bytes) -> bytes:
+    whole = b"".join(parts)
+    return len(whole).to_bytes(size, "big") + whole
+
+
+def extension(kind: int, *parts: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + sized(2, *parts)
+
+
+def naming(*names: bytes) -> bytes:
+    return extension(0, sized(2, *(b"\0" + sized(2, name) for name in names)))
+
+
+def record(*parts: bytes) -> bytes:
+    return b"\x16\x03\x01" + sized(2, *parts)
+
+
+def message(*extensions: bytes) -> bytes:
+    ciphers, compressions = sized(2, b"\x13\x01"), sized(1, b"\0")
+    return b"\x01" + sized(3, b"\x03\x03", bytes(32), sized(1, bytes(32)), ciphers, compressions, sized(2, *extensions))
+
+
+@pytest.fixture
+def tls(monkeypatch: pytest.MonkeyPatch, api: Server, others: None) -> Server:
+    """Port 443 of every name leads to this server."""
+
+    async def reached(_: object, host: str, port: int, tls: bool) -> Any:
+        return await asyncio.open_connection("127.0.0.1", api.port)
+
+    monkeypatch.setattr(Gateway, "_reached", reached)
+    return api
+
+
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        ("any.example:443", hello_of("any.example")),
+        ("Any.Example:443", hello_of("ANY.example") + b"and more"),
+        ("any.example:443", record(message(naming(b"any.example"))[:7]) + record(message(naming(b"any.example"))[7:])),
+        ("any.example:443", record(message(extension(0x0A0A), naming(b"any.example"), extension(21, bytes(400))))),
+        ("93.184.216.34:443", hello_of(None)),
+        ("[2606:4700::1]:443", hello_of(None)),
+    ],
+    ids=range(6),
+)
+def test_a_tunnel_in_tls_leads_to_the_host_that_it_is_for(place: Place, tls: Server, target: str, sent: bytes) -> None:
+    with place.gateway("http://127.0.0.1:1", allowed={"*": [target]}):
+        answer = place.ask(connect(target) + sent)
+    assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n" + OK
+    assert tls.heard == [sent]
+    assert place.verdicts() == [("allow", target.lower())]
+
+
+OTHER_HELLOS = [
+    (hello_of("other.example"), "its TLS is for other.example"),
+    (hello_of("any.example.evil.example"), "its TLS is for any.example.evil"),
+    (hello_of(None), "for nobody by name"),
+    (record(message()), "for nobody by name"),
+    (record(message(naming(b"any.example", b"other.example"))), "malformed"),
+    (record(message(naming(b"any.example"), naming(b"other.example"))), "malformed"),
+    (record(message(naming(b"any.example"), extension(0xFE0D, bytes(200)))), "hides whom it is for"),
+    (record(message(naming(b"any.example")) + b"x"), "malformed"),
+    (record(message(naming(b"any.example")), b"\x01\0\0\0"), "malformed"),
+    (record(b"\x01" + sized(3, b"\x03\x03")), "malformed"),
+    (record(b"\x01" + sized(3, bytes(34), b"\xff")), "malformed"),
+    (record(b"\x02" + sized(3, bytes(60))), "does not begin with"),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", "does not begin with"),
+    (b"GET / HTTP/1.1\r\nHost: any.example\r\n\r\n", "does not begin with"),
+    (b"\x16\x03\x01\0\0" * 3, "does not begin with"),
+    (record(b"\x01\xff\xff\xff" + bytes(16_000)) + record(bytes(16_000)) * 6, "does not begin with"),
+    (hello_of("any.example")[:50], "no whole ClientHello"),
+    (b"\x16", "no whole ClientHello"),
+    (b"", "no whole ClientHello"),
+]
+
+
+@pytest.mark.parametrize(("sent", "reason"), OTHER_HELLOS, ids=range(len(OTHER_HELLOS)))
+def test_a_tunnel_whose_tls_is_for_somebody_else_is_closed_and_noted(
+    place: Place, tls: Server, sent: bytes, reason: str
+) -> None:
+    with place.gateway("http://127.0.0.1:1", allowed={"*": ["any.example:443"]}):
+        assert place.ask(connect("any.example:443") + sent) == b"HTTP/1.1 200 Connection established\r\n\r\n"
+    assert b"".join(tls.heard) == b""
+    (line,) = place.noted()
+    assert (line["verdict"], line["target"]) == ("deny", "any.example:443")
+    assert reason in line["reason"]
+
+
+def test_who_says_nothing_in_a_tunnel_is_hung_up_on(place: Place, tls: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_HELLO_S", 0.2)
+    with place.gateway("http://127.0.0.1:1", allowed={"*": ["any.example:443"]}), place.dial() as client:
+        client.sendall(connect("any.example:443"))
+        assert until_end(client).endswith(b"established\r\n\r\n")
+    assert place.noted()[0]["reason"] == "it sends no whole ClientHello of TLS"
+
+
+@pytest.mark.usefixtures("others")
+def test_a_tunnel_of_a_phase_that_is_over_is_closed_and_others_stay(
+    place: Place, api: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gateway, "_LOOK_EVERY_S", 0.05)
+    always, npm = f"any.example:{api.port}", f"npm.example:{api.port}"
+    place.phase.write_text("coding")
+    allowed = {"*": [always], "coding": [npm], "planning": []}
+    with place.gateway("http://127.0.0.1:1", allowed=allowed), place.dial() as stays, place.dial() as ends:
+        for client, target in ((stays, always), (ends, npm)):
+            client.sendall(connect(target))
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        ends.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            ends.recv(1)
+        place.phase.write_text("planning")
+        ends.settimeout(10)
+        assert until_end(ends) == b""
+        stays.sendall(b"x")
+        stays.shutdown(socket.SHUT_WR)
+        assert until_end(stays) == OK
+    assert place.verdicts() == [("allow", always), ("allow", npm), ("deny", npm)]
+    assert place.noted()[-1]["reason"] == "it is not on the list of the phase that has begun"
+    gc.collect()
+    assert caplog.text == ""
 
 
 # --- what is noted -----------------------------------------------------------------------------------------------

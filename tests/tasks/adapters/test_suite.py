@@ -14,7 +14,19 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tasks.adapters.browser import find_browser
-from tasks.adapters.suite import Counts, counted, read_cases, read_tests, readable, run_suite, verdict
+from tasks.adapters.inside.suite_supervisor import MARK, Witness, Written, signed
+from tasks.adapters.suite import (
+    Case,
+    Counts,
+    Sworn,
+    complaint_about,
+    counted,
+    read_cases,
+    read_sworn,
+    readable,
+    run_suite,
+    verdict,
+)
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import SuiteResult
 from tasks.domain.errors import BrowserError
@@ -146,7 +158,9 @@ def test_a_suite_that_is_no_plain_file_is_not_run(
         ("def test_x(): import os; os._exit(0)", "failed", "exit code 0 and left no readable JUnit file"),
         ("import sys; sys.exit(0)", "failed", ""),
         ("x = 1", "failed", "the suite holds no test"),
-        ("def broken(:", "failed", "interrupted before its last test; 1 of 1 tests failed"),
+        ("def broken(:", "failed", "the suite cannot be parsed: line 1: invalid syntax"),
+        ("x = " + "(" * 5000, "failed", "the suite cannot be parsed"),
+        ("def test_a(): ...\nasync def test_b(): ...", "failed", "e2e_test::test_b is an async def, which pytest does"),
         ("import pytest; pytest.skip('no', allow_module_level=True)", "failed", ""),
         ("import pytest\ndef test_x(): pytest.skip('no')", "skipped", "all 1 tests skipped themselves"),
         ("import os, signal\ndef test_x(): os.kill(os.getpid(), signal.SIGKILL)", "failed", "exit code 137"),
@@ -360,34 +374,106 @@ def test_without_a_browser_it_is_skipped_and_says_why(workspace: Workspace, site
 
 FORGERY = """
 import os, sys
-def forge():
-    if "--collect-only" in sys.argv or '"only_collect": true' in str(sys.argv):
-        return
-    with open("/out/junit.xml", "w") as file:
-        file.write('<testsuites><testsuite>{cases}</testsuite></testsuites>')
-    os._exit(0)
-forge()
+with open("/out/junit.xml", "w") as file:
+    file.write('<testsuites><testsuite><testcase classname="e2e_test" name="test_a"/>'
+               '<testcase classname="e2e_test" name="test_b"/></testsuite></testsuites>')
+{more}
+os._exit(0)
 def test_a(): assert False
 def test_b(): assert False
 """
 
+TOLD_BLINDLY = """
+import json
+for name in ("test_a", "test_b"):
+    link = next(each for each in map(int, os.listdir("/proc/self/fd")) if each > 2 and "socket" in
+                os.readlink(f"/proc/self/fd/{each}"))
+    os.write(link, json.dumps({"begins": ["e2e_test", name]}).encode() + b"\\n")
+    for phase in ("setup", "call", "teardown"):
+        os.write(link, json.dumps({"token": "", "phase": phase, "outcome": "passed"}).encode() + b"\\n")
+"""
+
+SIGNED_WITH_NOTHING = """
+told = '{"exit_code": 0, "certain": [], "possible": [], "complaints": [], "ran": [["e2e_test", "test_a", "passed"]]}'
+print("\\ntmux-builder-suite: " + "0" * 64 + " " + told, flush=True)
+"""
+
 
 @pytest.mark.parametrize(
-    ("cases", "reason"),
+    ("more", "reason"),
     [
-        ('<testcase classname="e2e_test" name="test_a"/>', "1 of 2 tests are not in the JUnit file, e2e_test::test_b"),
-        (
-            "".join(f'<testcase classname="e2e_test" name="test_{name}"/>' for name in "abc"),
-            "the JUnit file names 1 tests that the suite does not have, e2e_test::test_c",
-        ),
+        ("", "the JUnit file names 2 tests that were not seen to run, e2e_test::test_a for one"),
+        (TOLD_BLINDLY, "told something that pytest does not tell"),
+        (SIGNED_WITH_NOTHING, "the JUnit file names 2 tests that were not seen to run"),
     ],
+    ids=["file alone", "told blindly", "signed with nothing"],
 )
-def test_a_junit_file_that_does_not_name_the_suites_tests_passes_nothing(
-    workspace: Workspace, site: Served, cases: str, reason: str
+def test_a_junit_file_of_the_suites_own_making_passes_nothing(
+    workspace: Workspace, site: Served, more: str, reason: str
 ) -> None:
-    result = ran(workspace, site, FORGERY.replace("{cases}", cases))
-    assert result.status == "failed"
+    result = ran(workspace, site, FORGERY.replace("{more}", more))
+    assert (result.status, result.exit_code) == ("failed", 0)
     assert reason in result.reason
+
+
+def test_the_key_of_its_witness_is_in_no_place_where_a_suite_finds_it(workspace: Workspace, site: Served) -> None:
+    """The order that holds it is gone, and the witness's memory, descriptors and environment are closed."""
+    result = ran(
+        workspace,
+        site,
+        """
+import os, pathlib, pytest
+
+def test_files():
+    assert sorted(os.listdir("/out")) == ["report.css"]
+
+def test_arguments_and_environments():
+    told = b"".join(path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"))
+    assert b"supervisor.py" in told and b"key" not in told
+
+@pytest.mark.parametrize("name", ["mem", "environ", "maps", "fd/1"])
+def test_its_parent_is_closed(name):
+    assert b"supervisor" in pathlib.Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    with pytest.raises(PermissionError):
+        open(f"/proc/{os.getppid()}/{name}", "rb").read(1)
+""",
+    )
+    assert result.status == "passed", result.stdout
+    assert MARK not in result.stdout
+
+
+def test_classes_parameters_and_what_stands_under_an_if_are_known_tests(workspace: Workspace, site: Served) -> None:
+    result = ran(
+        workspace,
+        site,
+        """
+import unittest, pytest
+
+class Common:
+    def test_inherited(self): ...
+
+class TestHome(Common):
+    @pytest.mark.parametrize("size", ["a[b]", "a::b"])
+    def test_sizes(self, size): ...
+    class TestInner:
+        def test_inner(self): ...
+
+class Old(unittest.TestCase):
+    def test_old(self): ...
+
+@pytest.fixture
+def test_data(): return 1
+
+if True:
+    def test_below(test_data): assert test_data
+else:
+    def test_never(): ...
+
+def _made(): ...
+test_named = _made
+""",
+    )
+    assert (result.status, result.reason, result.passed) == ("passed", "", 7), result.stdout
 
 
 def test_a_report_of_the_suites_own_making_can_ask_a_reader_for_nothing(
@@ -480,9 +566,120 @@ def test_what_is_no_junit_file_counts_nothing(junit: bytes | None) -> None:
     assert read_cases(junit) is None
 
 
-@pytest.mark.parametrize("collected", [None, b"", b"{}", b'[["a"]]', b"[[1, 2]]", b"[" * 100_000])
-def test_what_is_no_list_of_tests_is_none(collected: bytes | None) -> None:
-    assert read_tests(collected) is None
+KEY = b"k" * 32
+SWORN = Sworn(
+    exit_code=0,
+    certain=[("t", "test_a"), ("t.TestB", "test_b")],
+    possible=[("t", "test_c")],
+    ran=[("t", "test_a[1]", "passed"), ("t", "test_a[2]", "skipped"), ("t.TestB", "test_b", "passed")],
+    complaints=[],
+)
+AGREEING = [
+    Case("t", "test_a[1]", "passed"),
+    Case("t", "test_a[2]", "skipped"),
+    Case("t.TestB", "test_b", "passed"),
+]
+
+
+def test_what_agrees_is_not_complained_of() -> None:
+    assert complaint_about(AGREEING, SWORN, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("cases", "change", "complaint"),
+    [
+        (AGREEING, {"exit_code": 1}, "did not tell the same"),
+        (AGREEING[:2], {}, "1 of 3 tests that ran are not in the JUnit file, t.TestB::test_b for one"),
+        ([*AGREEING, Case("t", "test_c", "passed")], {}, "names 1 tests that were not seen to run, t::test_c for one"),
+        ([*AGREEING[:2], Case("t.TestB", "test_b", "skipped")], {}, "1 of 3 tests that ran are not in the JUnit file"),
+        (AGREEING, {"certain": [*SWORN.certain, ("t", "test_z")]}, "1 tests of the suite did not run, t::test_z"),
+        (AGREEING, {"certain": SWORN.certain[:1]}, "1 tests ran that are not in the suite's text, t.TestB::test_b"),
+    ],
+)
+def test_what_does_not_agree_is_named(cases: list[Case], change: dict[str, object], complaint: str) -> None:
+    assert complaint in str(complaint_about(cases, SWORN.model_copy(update=change), 0))
+
+
+def test_only_what_is_signed_with_the_key_is_believed() -> None:
+    line = signed(KEY, SWORN.model_dump())
+    assert read_sworn(f"a\n{line}\nb", KEY) == (SWORN, "a\nb")
+    for forged in (
+        line.replace("test_a", "test_z"),
+        signed(b"x" * 32, SWORN.model_dump()),
+        f"{MARK} ",
+        f"{MARK} \xe4 {{}}",
+    ):
+        assert read_sworn(forged, KEY) == (None, forged)
+    assert complaint_about(AGREEING, None, 0) is not None
+
+
+def heard(*told: object) -> Witness:
+    """Each ``T`` is the token of the test that runs."""
+    witness, token = Witness(), ""
+    for each in told:
+        token = witness.hear(json.dumps(each).replace('"T"', json.dumps(token)).encode()) or token
+    return witness
+
+
+def phases(*outcomes: str) -> list[object]:
+    names = ("setup", "call", "teardown") if len(outcomes) == 3 else ("setup", "teardown")
+    return [{"token": "T", "phase": name, "outcome": outcome} for name, outcome in zip(names, outcomes, strict=True)]
+
+
+BEGIN = {"begins": ["t", "test_a"]}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "kind"),
+    [
+        (("passed", "passed", "passed"), "passed"),
+        (("passed", "skipped", "passed"), "skipped"),
+        (("skipped", "passed"), "skipped"),
+        (("failed", "passed"), "failed"),
+        (("passed", "failed", "passed"), "failed"),
+        (("passed", "passed", "failed"), "failed"),
+    ],
+)
+def test_a_test_that_ran_its_phases_is_witnessed(outcomes: tuple[str, ...], kind: str) -> None:
+    witness = heard(BEGIN, *phases(*outcomes), {"begins": ["t", "test_b"]}, *phases("passed", "passed", "passed"))
+    assert witness.ran == [("t", "test_a", kind), ("t", "test_b", "passed")]
+    assert witness.complaints + witness.unfinished == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [BEGIN, *phases("passed", "passed")],
+        [BEGIN, *phases("skipped", "passed", "passed")],
+        [BEGIN, phases("passed", "passed")[1]],
+        [BEGIN, BEGIN],
+        phases("passed", "passed", "passed"),
+        [BEGIN, {"token": "", "phase": "setup", "outcome": "passed"}],
+        [BEGIN],
+        [7],
+        [{"begins": "t"}],
+        ["x"],
+    ],
+    ids=range(10),
+)
+def test_what_pytest_would_not_tell_is_complained_of(told: list[object]) -> None:
+    witness = heard(*told)
+    assert witness.complaints + witness.unfinished != []
+
+
+@pytest.mark.parametrize(
+    "source", [b"def a(:", b"\0", b"\xff\xfe", b"(" * 5000, b"-" * 200_000 + b"1", b"a." * 90_000 + b"b"]
+)
+def test_a_suite_that_cannot_be_parsed_is_said_to_be(source: bytes) -> None:
+    (complaint,) = Written(source, "t").complaints
+    assert complaint.startswith("the suite cannot be parsed: ")
+
+
+def test_tests_that_nobody_would_run_are_named_and_classes_that_are_none_are_not() -> None:
+    source = b"class TestA:\n async def test_a(self): ...\nclass TestB:\n __test__ = False\n def test_b(self): ..."
+    written = Written(source, "t")
+    assert written.complaints == ["t.TestA::test_a is an async def, which pytest does not run"]
+    assert (written.certain, written.possible) == (set(), set())
 
 
 def test_sums_that_a_junit_file_claims_are_not_believed() -> None:
