@@ -11,7 +11,7 @@ from tasks.adapters.registry.records import Event, ExecutionRecord, StepRecord
 from tasks.adapters.registry.schema import clean, db_clock, events, executions, runs, screens, sites, steps, users
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.ids import EXECUTION_ID
-from tasks.domain.pipeline import SiteState, Status, Step, Verdict
+from tasks.domain.pipeline import SiteState, Status, Step, Verb, Verdict
 from tasks.domain.request import normalise_email
 
 
@@ -110,15 +110,22 @@ class History(Database):
             email: str | None = connection.execute(query).scalar()
         return email
 
-    def steps_of(self, execution_id: str) -> list[StepRecord]:
-        """The steps of the run that the execution shows, in order; those that were not begun are left out."""
-        query = select(steps).join(runs, runs.c.run_id == steps.c.run_id)
+    def steps_of(self, execution_id: str) -> tuple[Verb, list[StepRecord]]:
+        """What the run does that the execution shows, and its steps in order; those that were not begun are left out.
+
+        Raises UnknownExecution.
+        """
+        query = select(runs.c.verb, steps).outerjoin(steps, runs.c.run_id == steps.c.run_id)
         query = query.where(runs.c.execution_id == execution_id, runs.c.leads).order_by(steps.c.step)
         with self._read() as connection:
-            return [
-                StepRecord(Step(row.step), row.status, row.attempt, row.error, row.started_at, row.finished_at)
-                for row in connection.execute(query)
-            ]
+            rows = connection.execute(query).all()
+        if not rows:
+            raise UnknownExecution(execution_id)
+        return Verb(rows[0].verb), [
+            StepRecord(Step(row.step), row.status, row.attempt, row.error, row.started_at, row.finished_at)
+            for row in rows
+            if row.step is not None
+        ]
 
     def ever_did(self, execution_id: str, step: Step) -> bool:
         """Whether any run of the execution has done this step."""

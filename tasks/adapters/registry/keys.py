@@ -40,7 +40,7 @@ class Keys(Database):
             row = connection.execute(query).one_or_none()
         return None if row is None else _key(row)
 
-    def keys(self) -> list[ApiKey]:
+    def api_keys(self) -> list[ApiKey]:
         """All of them, the oldest first."""
         with self._read() as connection:
             return [_key(row) for row in connection.execute(select(api_keys).order_by(api_keys.c.created_at))]

@@ -17,7 +17,7 @@ def test_a_key_is_found_by_its_hash_until_it_is_revoked(registry: Registry) -> N
     assert registry.revoke_key(made.key_id)
     assert registry.key_of("hash") is None
     assert not registry.revoke_key(made.key_id)
-    (listed,) = registry.keys()
+    (listed,) = registry.api_keys()
     assert listed.revoked_at is not None
 
 
@@ -160,10 +160,11 @@ def test_the_newest_event_of_many_executions_is_told_at_one_look(registry: Regis
 
 def test_steps_are_those_of_the_run_that_is_shown(registry: Registry) -> None:
     accepted = a_finished_execution(registry)
-    assert [each.step for each in registry.steps_of(accepted.execution_id)] == list(Step)
+    verb, done = registry.steps_of(accepted.execution_id)
+    assert (verb, [each.step for each in done]) == (Verb.FULL_BUILD, list(Step))
     assert registry.ever_did(accepted.execution_id, Step.GENERATE_CODE)
     registry.request_run(accepted.execution_id, Verb.REDEPLOY, "again")
-    assert registry.steps_of(accepted.execution_id) == []
+    assert registry.steps_of(accepted.execution_id) == (Verb.REDEPLOY, [])
     assert registry.ever_did(accepted.execution_id, Step.GENERATE_CODE)
     assert registry.owner_of(accepted.execution_id) == accepted.user_id
     assert registry.owner_of("../etc") is None
