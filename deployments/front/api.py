@@ -41,6 +41,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _READING = problems(401, 403, 404)
 _WRITING = problems(400, 401, 403, 404, 408, 409, 413, 415)
 
+_SENT = {
+    "type": "object",
+    "description": "`data` is JSON: {seq, kind, at, data}; of `screen` {output, at}; of `gap` {after, reason}.",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
+
 router = APIRouter(route_class=JsonRoute)
 
 IdempotencyKey = Annotated[
@@ -59,6 +65,14 @@ Changing = Annotated[Visit, Depends(Visiting(Scope.CHANGE))]
 Ending = Annotated[Visit, Depends(Visiting(Scope.TEARDOWN))]
 Cursor = Annotated[
     int, Query(ge=0, le=2**62, description="next_cursor of the page before; 0 or nothing: from the start.")
+]
+
+PageCursor = Annotated[
+    str | None,
+    Query(
+        description="next_cursor of the page before; nothing: the newest.",
+        pattern=r"^[0-9a-f]{8}_sess[0-9]{14}(-[0-9]{1,6})?$",
+    ),
 ]
 
 
@@ -110,13 +124,13 @@ def redeploy(front: TheFront, visit: Changing, key: IdempotencyKey = None) -> mo
     return service.redeploy(front, visit, key)
 
 
-@router.get("/api/executions", tags=["executions"], summary="List and search", responses=problems(401, 403))
+@router.get("/api/executions", tags=["executions"], summary="List and search", responses=_READING)
 def executions(
     front: TheFront,
     caller: TheCaller,
     q: Annotated[str, Query(max_length=254, description="A part of the e-mail address, or how an id begins.")] = "",
     status: Annotated[Status | None, Query(description="Only executions of this status.")] = None,
-    cursor: Annotated[str | None, Query(max_length=200, description="next_cursor of the page before.")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most, 1 to 200.")] = 50,
 ) -> models.Summaries:
     """With an operator's key of the scope `operate`; one that is bound to a user lists that user's."""
@@ -129,7 +143,7 @@ def executions_of_user(
     front: TheFront,
     caller: TheCaller,
     user_id: Annotated[str, Path(description="The id that create-user returned.", examples=[models.USER])],
-    cursor: Annotated[str | None, Query(max_length=200, description="next_cursor of the page before.")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most, 1 to 200.")] = 50,
 ) -> models.Summaries:
     if caller.is_stranger:
@@ -157,7 +171,7 @@ def execution(front: TheFront, visit: Reading) -> models.ExecutionView:
         200: {
             "description": "Server-Sent Events. `id` is the event's number, `event` its kind; a comment now and then "
             "says that the stream lives. `gap`: what was asked for has been forgotten meanwhile.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _SENT}},
         },
     },
 )

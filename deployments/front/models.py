@@ -13,7 +13,13 @@ EXECUTION = "a1b2c3d4_sess20260124143022"
 USER = "a1b2c3d4-0000-4000-8000-000000000000"
 MOMENT = "2026-01-24T14:30:22Z"
 
-Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+_TEXT = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+Said = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=20_000, pattern=rf"^{_TEXT}*[^\s\x00-\x1f\x7f-\x9f]{_TEXT}*$"
+    ),
+]
 
 
 class Links(BaseModel):
@@ -234,7 +240,10 @@ class Answer(BaseModel):
 
     decision: Choice | None = Field(None, description="For a plan: approve, change or reject.")
     changes: str = Field(
-        "", max_length=5_000, description="For change: what shall be different. For reject: why, if you like."
+        "",
+        max_length=5_000,
+        pattern=rf"^{_TEXT}*$",
+        description="For change: what shall be different. For reject: why, if you like.",
     )
     text: Said | None = Field(None, description="For the agent's question: the number of a choice, or words.")
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from tasks.adapters.registry import QueueFull, QuotaSpent, RunWaits
@@ -157,7 +158,7 @@ def install(app: FastAPI) -> None:
             cached.update(allowed_words(app.openapi()))
         return cached
 
-    async def problem(_request: Request, error: Exception) -> JSONResponse:
+    async def problem(request: Request, error: Exception) -> JSONResponse:
         match error:
             case Problem():
                 return error.response()
@@ -182,8 +183,11 @@ def install(app: FastAPI) -> None:
                 log.warning("%s", error)
                 return Problem.later(503, "the registry is away; send it again in a moment", 5).response()
             case HTTPException():
-                words = "there is nothing at this address" if error.status_code == 404 else str(error.detail)
-                return Problem(error.status_code, words, headers=error.headers).response()
+                known = {404: "there is nothing at this address", 405: "this address takes what Allow says"}
+                headers = dict(error.headers or {})
+                if error.status_code == 405:
+                    headers["Allow"] = ", ".join(_methods(app, request))
+                return Problem(error.status_code, known.get(error.status_code, error.detail), (), headers).response()
         return Problem(500, "it was noted in the log; try again later").response()
 
     for kind in (
@@ -191,6 +195,13 @@ def install(app: FastAPI) -> None:
         *(QuotaSpent, QueueFull, ConnectionError, HTTPException, Exception),
     ):
         app.add_exception_handler(kind, problem)
+
+
+def _methods(app: FastAPI, request: Request) -> list[str]:
+    """What this address takes, by all its routes; the router itself names those of the first."""
+    known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    tried = {method: {**request.scope, "method": method} for method in known}
+    return [name for name, scope in tried.items() if any(route.matches(scope)[0] is Match.FULL for route in app.routes)]
 
 
 def unknown() -> Problem:

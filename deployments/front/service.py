@@ -3,8 +3,6 @@
 Everything blocks: call it from a thread. Rights to an execution were looked at by who made the `Visit`.
 """
 
-import base64
-import binascii
 import hmac
 import re
 import uuid
@@ -19,6 +17,7 @@ from deployments.front.scopes import Scope
 from deployments.front.settings import FrontSettings, listed
 from deployments.front.tokens import LINK, mint, sha256_of
 from tasks.adapters.registry import Accepted, Admission, ExecutionRecord, Registry
+from tasks.domain.errors import UnknownExecution
 from tasks.domain.pipeline import SiteState, Status, Step, Verb
 from tasks.domain.request import SiteRequest, normalise_email, vet
 from tasks.domain.text import plain_text
@@ -323,12 +322,12 @@ def releases(front: Front, visit: "Visit") -> models.Releases:
 def summaries(
     front: Front, *, words: str, status: Status | None, user_id: str | None, cursor: str | None, limit: int
 ) -> models.Summaries:
-    before = None if cursor is None else _place(cursor)
+    before = None if cursor is None else _place(front, cursor)
     found = front.registry.find_executions(words, status, user_id, before, limit + 1)
     more = len(found) > limit
     return models.Summaries(
         executions=[_summary(record) for record in found[:limit]],
-        next_cursor=_cursor(found[limit - 1]) if more else None,
+        next_cursor=found[limit - 1].execution_id if more else None,
     )
 
 
@@ -349,16 +348,9 @@ def _summary(record: ExecutionRecord) -> models.Summary:
     )
 
 
-def _cursor(record: ExecutionRecord) -> str:
-    return base64.urlsafe_b64encode(f"{record.created_at.isoformat()} {record.execution_id}".encode()).decode()
-
-
-def _place(cursor: str) -> tuple[datetime, str]:
+def _place(front: Front, cursor: str) -> tuple[datetime, str]:
+    """A page begins after the execution that the page before ended with."""
     try:
-        moment, _, execution_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        found = datetime.fromisoformat(moment)
-        if found.tzinfo is None:
-            raise ValueError("no zone")
-    except (ValueError, binascii.Error):
-        raise Problem.about("cursor", "it is not one of ours", "next_cursor of the page before") from None
-    return found, execution_id
+        return front.registry.execution(cursor).created_at, cursor
+    except UnknownExecution:
+        raise Problem(404, "the place that this cursor names is gone; begin without it") from None

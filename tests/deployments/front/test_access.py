@@ -224,7 +224,10 @@ def test_every_answer_carries_the_headers_of_a_closed_house(door: Door) -> None:
         assert "access-control-allow-origin" not in headers
         assert "set-cookie" not in headers
     problem(door.client.get("/nowhere"), 404)
-    problem(door.client.delete("/api/health"), 405)
+    for path, methods in {"/api/health": "GET", "/hooks/form": "GET, POST", "/api/create-user": "POST"}.items():
+        refused = door.client.delete(path)
+        problem(refused, 405)
+        assert refused.headers["allow"] == methods
 
 
 def test_the_record_holds_no_key_and_no_token(door: Door) -> None:

@@ -238,6 +238,7 @@ def test_lists_are_for_operators_and_for_the_user_they_are_of(door: Door) -> Non
     assert door.client.get("/api/executions?status=failed", headers=key).json()["executions"] == []
     problem(door.client.get("/api/executions", headers=door.key(Scope.READ)), 403)
     problem(door.client.get("/api/executions?cursor=AAAA", headers=key), 422)
+    problem(door.client.get("/api/executions?cursor=a1b2c3d4_sess20260124143022", headers=key), 404)
     mine = door.key(user_id=ids[0]["user_id"])
     assert len(door.client.get("/api/executions", headers=mine).json()["executions"]) == 2
     of_user = door.client.get(f"/api/users/{ids[0]['user_id']}/executions", headers=mine).json()["executions"]
