@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from deployments.front import keys
 from deployments.front.scopes import Scope
 from tasks.adapters.registry import Registry
-from tests.deployments.front.conftest import ORDER, Door, OpenDoor, a_running_execution, bearer, problem
+from tests.support.front import ORDER, Door, OpenDoor, a_running_execution, bearer, problem
 from tests.tasks.adapters.registry.orders import a_finished_execution, counts
 
 ROOT = Path(__file__).resolve().parents[3]

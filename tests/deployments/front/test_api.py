@@ -12,7 +12,7 @@ from tasks.domain.check import Check, Outcome
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Status, Step, Verb
 from tasks.domain.release import FileEntry, Manifest, Release, release_id_for
-from tests.deployments.front.conftest import Door, OpenDoor, a_running_execution, bearer, problem
+from tests.support.front import Door, OpenDoor, a_running_execution, bearer, problem
 from tests.tasks.adapters.registry.orders import a_finished_execution, counts
 
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.adapters.registry import Registry
-from tests.deployments.front.conftest import ORDER, Door, a_running_execution, opened
 from tests.deployments.front.test_hooks import NEW, signed
+from tests.support.front import ORDER, Door, a_running_execution, opened
 from tests.tasks.adapters.registry.orders import counts
 
 CROWD = 100

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
-from tests.deployments.front.conftest import ORDER, Door, OpenDoor, problem
+from tests.support.front import ORDER, Door, OpenDoor, problem
 from tests.tasks.adapters.registry.orders import counts
 
 NEW, OLD, FOREIGN = (f"whsec_{base64.b64encode(name * 6).decode()}" for name in (b"newer", b"older", b"elses"))

@@ -13,7 +13,7 @@ import pytest
 
 from deployments.front.limits import BODY_LIMIT, Doorway
 from tasks.adapters.registry import Registry
-from tests.deployments.front.conftest import ORDER, Door, a_running_execution, opened, problem
+from tests.support.front import ORDER, Door, a_running_execution, opened, problem
 from tests.tasks.adapters.registry.orders import counts
 
 

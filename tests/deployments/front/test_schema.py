@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tasks.adapters.workspace import Workspace
-from tests.deployments.front.conftest import Door, OpenDoor, a_running_execution
 from tests.deployments.front.test_hooks import NEW
+from tests.support.front import Door, OpenDoor, a_running_execution
 
 CONFIGURATION = """\
 [parameters]

@@ -13,7 +13,7 @@ import pytest
 
 from deployments.front.stream import PAGE, PER_CALLER
 from tasks.domain.pipeline import Status
-from tests.deployments.front.conftest import Door, OpenDoor, a_running_execution, problem
+from tests.support.front import Door, OpenDoor, a_running_execution, problem
 from tests.tasks.adapters.registry.orders import a_finished_execution
 
 Told = tuple[str | None, str, Any]
