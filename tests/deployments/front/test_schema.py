@@ -39,7 +39,7 @@ def test_schemathesis_finds_no_answer_that_the_description_does_not_know(open_do
         file.write_text("something")
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION.format(execution_id=accepted.execution_id, user_id=accepted.user_id))
-    command = [str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(configuration), "run"]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration), "run"]
     command += [f"{door.url}/api/openapi.json", "-H", f"Authorization: {door.key()['Authorization']}"]
     command += ["--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "8", "--max-time", "30"]
     command += ["--seed", "1", "--no-color", "--generation-database", "none"]
