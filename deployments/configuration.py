@@ -152,8 +152,11 @@ class Service(BaseModel):
     @property
     def web_environment(self) -> dict[str, str]:
         """The front door's: the registry, and nothing that Prefect or a cloud would believe."""
-        names = ("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT")
-        return {name: self.client_environment[name] for name in names}
+        names = (
+            *("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT"),
+            *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS"),
+        )
+        return {"TMUX_BUILDER_WEB_PREFECT": self.ui_url} | {name: self.client_environment[name] for name in names}
 
     @property
     def worker_environment(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ execution is told that there is none.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -17,6 +17,8 @@ from deployments.front.service import Front
 from deployments.front.tokens import KEY, LINK, sha256_of
 
 ID_EXAMPLE = "a1b2c3d4_sess20260124143022"
+
+Kind = Literal["key", "link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,12 @@ class Caller:
             raise who_are_you()
         if scope not in self.scopes:
             raise Problem(403, f"this key does not have the scope {scope}; ask the operator for one that has")
+
+    def need_everybodys(self) -> None:
+        """For what belongs to no user."""
+        self.need(Scope.OPERATE)
+        if self.user_id is not None:
+            raise Problem(403, "this key is bound to one user; the webhook is everybody's")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +85,24 @@ def caller_of(
         if "authorization" in request.headers:
             raise who_are_you()
         return Caller("", address)
-    token, found = given.credentials, None
-    if token.startswith(KEY) and (key := front.registry.key_of(sha256_of(token))):
-        scopes = frozenset(Scope(name) for name in key.scopes if name in set(Scope))
-        found = Caller(f"key {key.key_id}", address, scopes, user_id=key.user_id)
-    elif token.startswith(LINK) and (execution_id := front.registry.linked_execution(sha256_of(token))):
-        found = Caller(f"link {execution_id}", address, front.settings.link_scopes, execution_id=execution_id)
+    token = given.credentials
+    kind: Kind | None = "key" if token.startswith(KEY) else "link" if token.startswith(LINK) else None
+    found = known(front, kind, sha256_of(token), address) if kind else None
     if found is None:
         raise who_are_you()
-    front.rates.spend(found.name, front.settings.web_rate_key)
+    return found
+
+
+def known(front: Front, kind: Kind, sha256: str, address: str) -> Caller | None:
+    """Who holds the key or link with this hash; None where it is good no more. Counts the visit."""
+    found = None
+    if kind == "key" and (key := front.registry.key_of(sha256)):
+        scopes = frozenset(Scope(name) for name in key.scopes if name in set(Scope))
+        found = Caller(f"key {key.key_id}", address, scopes, user_id=key.user_id)
+    elif kind == "link" and (execution_id := front.registry.linked_execution(sha256)):
+        found = Caller(f"link {execution_id}", address, front.settings.link_scopes, execution_id=execution_id)
+    if found is not None:
+        front.rates.spend(found.name, front.settings.web_rate_key)
     return found
 
 
@@ -110,10 +127,15 @@ class Visiting:
     def __call__(self, front: TheFront, caller: TheCaller, execution_id: ExecutionId) -> Visit:
         if caller.is_stranger:
             raise who_are_you()
-        owner = front.registry.owner_of(execution_id)
-        if owner is None or not caller.may_see(execution_id, owner):
-            raise unknown()
-        caller.need(self.scope)
-        if self.scope is not Scope.READ:
-            front.rates.spend(f"user {owner}", front.settings.web_rate_user)
-        return Visit(caller, execution_id, owner)
+        return visit_of(front, caller, execution_id, self.scope)
+
+
+def visit_of(front: Front, caller: Caller, execution_id: str, scope: Scope) -> Visit:
+    """Problem 404 where it is not the caller's, or nobody's, and 403 where they may see it and not do this."""
+    owner = front.registry.owner_of(execution_id)
+    if owner is None or not caller.may_see(execution_id, owner):
+        raise unknown()
+    caller.need(scope)
+    if scope is not Scope.READ:
+        front.rates.spend(f"user {owner}", front.settings.web_rate_user)
+    return Visit(caller, execution_id, owner)

@@ -187,13 +187,7 @@ async def events(
 ) -> StreamingResponse:
     """Resumes after `Last-Event-ID`, and never skips in silence."""
     streams: Streams = request.app.state.streams
-    if last_event_id:
-        if not last_event_id.isdecimal() or not last_event_id.isascii() or len(last_event_id) > 18:
-            raise Problem.about("Last-Event-ID", "it is not one of ours", "the id of an event", status=400)
-        after = int(last_event_id)
-    streams.admit(visit.caller.name)
-    feed = streams.feed(visit.caller.name, visit.execution_id, after, screen)
-    return StreamingResponse(feed, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return streams.answer(visit.caller.name, visit.execution_id, after, screen, last_event_id)
 
 
 @router.post(
@@ -206,6 +200,18 @@ async def events(
 def cancel(front: TheFront, visit: Changing) -> models.Sent:
     """Ends the build or redeploy that is going on. What is live stays live. Repeating it changes nothing."""
     return service.cancel(front, visit)
+
+
+@router.post(
+    "/api/executions/{execution_id}/retry",
+    status_code=202,
+    tags=["executions"],
+    summary="Go on with a build that failed",
+    responses=_WRITING,
+)
+def retry(front: TheFront, visit: Changing, key: IdempotencyKey = None) -> models.Sent:
+    """Steps that are done are not done again. 400 unless the build `failed` or was `cancelled`."""
+    return service.retry(front, visit, key)
 
 
 @router.post(
@@ -351,19 +357,13 @@ async def form(
 
 @hook_router.get("/hooks/form", tags=["webhook"], summary="How the webhook fares", responses=problems(401, 403))
 def form_state(front: TheFront, caller: TheCaller) -> models.HookState:
-    _operator(caller)
+    caller.need_everybodys()
     return hooks.state(front)
 
 
 @hook_router.post("/hooks/form/resume", tags=["webhook"], summary="Resume the webhook", responses=problems(401, 403))
 def form_resume(front: TheFront, caller: TheCaller) -> models.HookState:
     """After too many refused deliveries in a row; the count begins anew."""
-    _operator(caller)
+    caller.need_everybodys()
     front.registry.resume_hook(hooks.NAME)
     return hooks.state(front)
-
-
-def _operator(caller: TheCaller) -> None:
-    caller.need(Scope.OPERATE)
-    if caller.user_id is not None:
-        raise Problem(403, "this key is bound to one user; the webhook is everybody's")

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from deployments.front import api, problems
+from deployments.front import api, pages, problems
 from deployments.front.limits import Doorway, Rates
 from deployments.front.service import Front
 from deployments.front.settings import FrontSettings
@@ -35,7 +35,7 @@ def create_app(registry: Registry, settings: FrontSettings, rates: Rates | None 
     app.state.streams = Streams(registry, settings.web_streams)
     app.include_router(api.router)
     app.include_router(api.hook_router)
-    problems.install(app)
+    problems.install(app, pages.install(app, settings))
     app.add_middleware(Doorway, hosts=settings.hosts, rates=rates, rate_ip=settings.web_rate_ip)
     described = app.openapi
 

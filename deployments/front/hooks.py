@@ -115,7 +115,7 @@ def mapped(body: Any, sources: Mapping[str, str], allowed: Mapping[str, str]) ->
     """Field by field, as the settings say; without any, a field stands in the body under its own name."""
     told = dict(sources) or {name: name for name in SiteRequest.model_fields}
     found = {name: pick(body, source) for name, source in told.items()}
-    values = {name: _plain(name, value) for name, value in found.items() if value not in (None, "", [])}
+    values = {name: as_people_write(name, value) for name, value in found.items() if value not in (None, "", [])}
     made = Mapped(
         None, values, [models.FieldMapping(field=name, source=told[name], found=name in values) for name in told]
     )
@@ -130,7 +130,7 @@ def mapped(body: Any, sources: Mapping[str, str], allowed: Mapping[str, str]) ->
     return made
 
 
-def _plain(name: str, value: Any) -> Any:
+def as_people_write(name: str, value: Any) -> Any:
     """Forms write a choice as a list of one, and a telephone number as people do."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -25,6 +25,7 @@ Said = Annotated[
 class Links(BaseModel):
     """Where to go on, for the same caller or with the token."""
 
+    page: str = Field(description="For a person: the page where it is watched and steered. It holds the token.")
     progress: str = Field(description="How far it is.")
     events: str = Field(description="What happens, as it happens (Server-Sent Events).")
     chat: str = Field(description="Where to say something to the agent.")
@@ -56,6 +57,7 @@ class Created(BaseModel):
                     "status": "pending",
                     "token": "tbl_hT0Jx4cW9q…",
                     "links": {
+                        "page": f"http://127.0.0.1:8400/e/{EXECUTION}?token=tbl_hT0Jx4cW9q…",
                         "progress": f"http://127.0.0.1:8400/api/executions/{EXECUTION}",
                         "events": f"http://127.0.0.1:8400/api/executions/{EXECUTION}/events",
                         "chat": f"http://127.0.0.1:8400/api/chat/{EXECUTION}",
@@ -89,8 +91,8 @@ class Sent(BaseModel):
 
     model_config = ConfigDict(title="Action taken")
 
-    status: Literal["sent", "redeploying", "rolling_back", "cancelling", "tearing_down", "answered"] = Field(
-        description="What is being done."
+    status: Literal["sent", "redeploying", "retrying", "rolling_back", "cancelling", "tearing_down", "answered"] = (
+        Field(description="What is being done.")
     )
     execution_id: str = Field(examples=[EXECUTION])
 

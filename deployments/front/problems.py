@@ -5,10 +5,10 @@ A stranger's text never comes back in an answer: neither values nor the names of
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -66,6 +66,9 @@ _TITLES = {
 }
 
 
+_OTHER = ("other", "It did not work")
+
+
 class Problem(Exception):
     """Raise it anywhere in a request. ``detail`` ends in the next move."""
 
@@ -87,8 +90,12 @@ class Problem(Exception):
     def later(cls, status: int, detail: str, seconds: float) -> "Problem":
         return cls(status, detail, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
+    @property
+    def title(self) -> str:
+        return _TITLES.get(self.status, _OTHER)[1]
+
     def response(self) -> JSONResponse:
-        kind, title = _TITLES.get(self.status, ("other", "It did not work"))
+        kind, title = _TITLES.get(self.status, _OTHER)
         document = ProblemDocument(
             type=f"urn:tmux-builder:problem:{kind}",
             title=title,
@@ -149,8 +156,31 @@ def allowed_words(openapi: Mapping[str, Any]) -> dict[str, str]:
     return words
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+def problem_of(error: Exception) -> Problem | None:
+    """What the record and the pipeline say no with, as a problem; None for what is nobody's fault but ours."""
+    match error:
+        case Problem():
+            return error
+        case RequestRefused():
+            return of_refusal(error)
+        case UnknownExecution():
+            return unknown()
+        case DeliveryConflict():
+            return Problem(409, "this key was used before with another body; send a new request under a new key")
+        case RunWaits():
+            return Problem(409, str(error))
+        case QuotaSpent():
+            return Problem.later(429, str(error), error.retry_after_s)
+        case QueueFull():
+            return Problem.later(503, str(error), 60)
+        case ConnectionError():
+            log.warning("%s", error)
+            return Problem.later(503, "the registry is away; send it again in a moment", 5)
+    return None
+
+
+def install(app: FastAPI, shown: Callable[[Request, Problem], Response] | None = None) -> None:
+    """Answer every error with a problem document; with ``shown``, an error outside the API with a page."""
     cached: dict[str, str] = {}
 
     def allowed() -> dict[str, str]:
@@ -158,37 +188,23 @@ def install(app: FastAPI) -> None:
             cached.update(allowed_words(app.openapi()))
         return cached
 
-    async def problem(request: Request, error: Exception) -> JSONResponse:
+    async def problem(request: Request, error: Exception) -> Response:
         match error:
-            case Problem():
-                return error.response()
             case RequestValidationError():
                 listed = complaints(error.errors(), allowed())
                 detail = "; ".join(f"{each.field}: {each.reason}" for each in listed[:3])
-                return Problem(422, detail, listed).response()
-            case RequestRefused():
-                return of_refusal(error).response()
-            case UnknownExecution():
-                return unknown().response()
-            case DeliveryConflict():
-                words = "this key was used before with another body; send a new request under a new key"
-                return Problem(409, words).response()
-            case RunWaits():
-                return Problem(409, str(error)).response()
-            case QuotaSpent():
-                return Problem.later(429, str(error), error.retry_after_s).response()
-            case QueueFull():
-                return Problem.later(503, str(error), 60).response()
-            case ConnectionError():
-                log.warning("%s", error)
-                return Problem.later(503, "the registry is away; send it again in a moment", 5).response()
+                found = Problem(422, detail, listed)
             case HTTPException():
                 known = {404: "there is nothing at this address", 405: "this address takes what Allow says"}
                 headers = dict(error.headers or {})
                 if error.status_code == 405:
                     headers["Allow"] = ", ".join(_methods(app, request))
-                return Problem(error.status_code, known.get(error.status_code, error.detail), (), headers).response()
-        return Problem(500, "it was noted in the log; try again later").response()
+                found = Problem(error.status_code, known.get(error.status_code, error.detail), (), headers)
+            case _:
+                found = problem_of(error) or Problem(500, "it was noted in the log; try again later")
+        if shown is not None and not request.url.path.startswith(("/api/", "/hooks/")):
+            return shown(request, found)
+        return found.response()
 
     for kind in (
         *(Problem, RequestValidationError, RequestRefused, UnknownExecution, DeliveryConflict, RunWaits),

@@ -81,7 +81,7 @@ def created(front: Front, request: SiteRequest, key: str) -> models.Created:
         execution_id=accepted.execution_id,
         status=status_of(front, accepted),
         token=token,
-        links=links(front.settings.base_url, accepted.execution_id),
+        links=links(front.settings.base_url, accepted.execution_id, token),
     )
 
 
@@ -93,15 +93,28 @@ def status_of(front: Front, accepted: Accepted) -> Status:
     return Status.PENDING if accepted.created else front.registry.progress(accepted.execution_id).status
 
 
-def links(base_url: str, execution_id: str) -> models.Links:
+def links(base_url: str, execution_id: str, token: str) -> models.Links:
     api = f"{base_url}/api"
     return models.Links(
+        page=page_link(base_url, execution_id, token),
         progress=f"{api}/executions/{execution_id}",
         events=f"{api}/executions/{execution_id}/events",
         chat=f"{api}/chat/{execution_id}",
         history=f"{api}/chat/{execution_id}/history",
         redeploy=f"{api}/redeploy/{execution_id}",
     )
+
+
+def page_link(base_url: str, execution_id: str, token: str) -> str:
+    return f"{base_url}/e/{execution_id}?token={token}"
+
+
+def new_link(front: Front, visit: "Visit") -> str:
+    """One more token that is good for this execution; the oldest of many is good no more."""
+    token = mint(LINK)
+    front.rates.spend(f"links of {visit.execution_id}", 10, 3600)
+    front.registry.add_link(visit.execution_id, sha256_of(token))
+    return token
 
 
 def _may_order(front: Front, caller: "Caller", request: SiteRequest, invite: str | None) -> None:
@@ -212,6 +225,22 @@ def redeploy(front: Front, visit: "Visit", key: str | None) -> models.Sent:
             raise Problem(400, "Cannot redeploy - nothing was built yet; order it again")
     front.registry.request_run(visit.execution_id, Verb.REDEPLOY, name)
     return models.Sent(status="redeploying", execution_id=visit.execution_id)
+
+
+def retry(front: Front, visit: "Visit", key: str | None) -> models.Sent:
+    """Go on with a build that failed or was cancelled: its steps that are done are not done again."""
+    name = delivery_key(visit.caller, key)
+    if front.registry.delivery(name) is None:
+        record = _settled(front, visit, "try again")
+        if not can_retry(front, record):
+            raise Problem(400, f"Cannot try again - status is {record.status}; redeploy publishes what was built")
+    front.registry.request_run(visit.execution_id, Verb.FULL_BUILD, name)
+    return models.Sent(status="retrying", execution_id=visit.execution_id)
+
+
+def can_retry(front: Front, record: ExecutionRecord) -> bool:
+    verb, _steps = front.registry.steps_of(record.execution_id)
+    return verb is Verb.FULL_BUILD and record.status in (Status.FAILED, Status.CANCELLED)
 
 
 def roll_back(front: Front, visit: "Visit", wanted: models.Rollback, key: str | None) -> models.Sent:
@@ -345,6 +374,32 @@ def _summary(record: ExecutionRecord) -> models.Summary:
         deployed_url=None if record.site_state is SiteState.TAKEN_DOWN else record.url,
         created_at=record.created_at,
         updated_at=record.updated_at,
+    )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How much is going on, and how much may."""
+
+    waiting: int
+    running: int
+    asking: int
+    agents: int
+    max_queue: int
+    max_executions: int
+    max_agents: int
+
+
+def traffic(front: Front) -> Traffic:
+    count, settings = front.registry.count_runs(), front.settings
+    return Traffic(
+        waiting=count.get(Status.PENDING, 0),
+        running=count.get(Status.RUNNING, 0),
+        asking=count.get(Status.WAITING_INPUT, 0),
+        agents=front.registry.slots_taken("agent"),
+        max_queue=settings.max_queue,
+        max_executions=settings.max_executions,
+        max_agents=settings.max_agents,
     )
 
 

@@ -44,6 +44,11 @@ class FrontSettings(BaseSettings):
     web_orders_ip: int = Field(10, ge=1, description="Orders an hour from one address without a key.")
     web_streams: int = Field(200, ge=1, description="Event streams that are open at a time.")
     max_queue: int = Field(100, ge=1, description="How many runs may wait before orders are turned away.")
+    max_executions: int = Field(8, ge=1, description="How many runs run at a time; shown to operators.")
+    max_agents: int = Field(4, ge=1, description="How many agents work at a time; shown to operators.")
+    web_prefect: str = Field(
+        "", description="Where operators reach Prefect's pages, as http://127.0.0.1:4200. Empty: no links there."
+    )
     max_per_user_day: int = Field(20, ge=1, description="How many sites one user may order within a day.")
     hook_secrets: SecretStr = Field(
         SecretStr(""), description="Secrets of the webhook: the newest, and the one before it, with a comma between."

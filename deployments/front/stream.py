@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fastapi.responses import StreamingResponse
+
 from deployments.front.problems import Problem
 from tasks.adapters.registry import Event, Registry
 from tasks.domain.text import plain_text
@@ -100,16 +102,38 @@ class Streams:
             raise Problem.later(429, f"{PER_CALLER} event streams of yours are open; close one", 30)
         self._open[caller] += 1
 
-    async def feed(self, caller: str, execution_id: str, after: int, screen: bool) -> AsyncIterator[bytes]:
+    def answer(
+        self,
+        caller: str,
+        execution_id: str,
+        after: int,
+        screen: bool,
+        last_event_id: str | None,
+        named: str | None = None,
+    ) -> StreamingResponse:
+        """The stream, from ``last_event_id`` where the client comes back with one; ``named``: all events of the record
+        under one name. Raises Problem.
+        """
+        if last_event_id:
+            if not last_event_id.isdecimal() or not last_event_id.isascii() or len(last_event_id) > 18:
+                raise Problem.about("Last-Event-ID", "it is not one of ours", "the id of an event", status=400)
+            after = int(last_event_id)
+        self.admit(caller)
+        feed = self.feed(caller, execution_id, after, screen, named)
+        return StreamingResponse(feed, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def feed(
+        self, caller: str, execution_id: str, after: int, screen: bool, named: str | None = None
+    ) -> AsyncIterator[bytes]:
         try:
-            async for line in self._feed(execution_id, after, screen):
+            async for line in self._feed(execution_id, after, screen, named):
                 yield line
         finally:
             self._open[caller] -= 1
             if self._open[caller] <= 0:
                 del self._open[caller]
 
-    async def _feed(self, execution_id: str, after: int, screen: bool) -> AsyncIterator[bytes]:
+    async def _feed(self, execution_id: str, after: int, screen: bool, named: str | None) -> AsyncIterator[bytes]:
         end = time.monotonic() + self.lifetime_s
         yield b"retry: 1000\n\n"
         seen, shown = after, None
@@ -120,7 +144,7 @@ class Streams:
         while time.monotonic() < end:
             page = await asyncio.to_thread(self.registry.events, execution_id, seen, PAGE)
             for event in page:
-                yield _event(event)
+                yield _event(event, named or event.kind)
                 seen = event.seq
             if len(page) == PAGE:
                 continue
@@ -132,10 +156,10 @@ class Streams:
                 yield b": still here\n\n"
 
 
-def _event(event: Event) -> bytes:
+def _event(event: Event, name: str) -> bytes:
     data = {name: value for name, value in event.data.items() if name not in _PRIVATE}
     told = {"seq": event.seq, "kind": event.kind, "at": event.at.isoformat(), "data": data}
-    return _line(event.kind, told, event.seq)
+    return _line(name, told, event.seq)
 
 
 def _line(kind: str, data: dict[str, Any], seq: int | None = None) -> bytes:

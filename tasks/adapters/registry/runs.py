@@ -1,9 +1,9 @@
 """Runs: who asked for one, which Prefect flow run does it, and which wait for the dispatcher."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.errors import RunWaits
@@ -153,6 +153,21 @@ class Runs(Database):
     def active_runs(self) -> list[RunRecord]:
         """Runs that Prefect has and that are not over, oldest first."""
         return self._list(runs.c.flow_run_id.is_not(None), runs.c.status.not_in(FINAL))
+
+    def leading_runs(self, execution_ids: Iterable[str]) -> dict[str, RunRecord]:
+        """Of each execution the run that it shows."""
+        found = self._list(runs.c.leads, runs.c.execution_id.in_(sorted(set(execution_ids))))
+        return {run.execution_id: run for run in found}
+
+    def unfinished_runs(self, execution_id: str) -> list[RunRecord]:
+        """What is being done to one execution, or waits to be, oldest first."""
+        return self._list(runs.c.execution_id == execution_id, runs.c.status.not_in(FINAL))
+
+    def count_runs(self) -> dict[Status, int]:
+        """How many runs have each status that is not final; those without any are left out."""
+        query = select(runs.c.status, func.count()).where(runs.c.status.not_in(FINAL)).group_by(runs.c.status)
+        with self._read() as connection:
+            return {Status(status): count for status, count in connection.execute(query)}
 
     def runs_of(self, flow_run_id: str) -> list[RunRecord]:
         """What one Prefect flow run works on: one run, or one an execution for a re-verification of many."""

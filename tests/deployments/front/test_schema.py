@@ -17,7 +17,7 @@ CONFIGURATION = """\
 
 # What is asked of an execution may not fit how it stands, which no description can say.
 [[operations]]
-include-path-regex = "/api/(chat|redeploy)/|/(cancel|rollback|teardown)$"
+include-path-regex = "/api/(chat|redeploy)/|/(cancel|retry|rollback|teardown)$"
 [operations.checks]
 positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 429, "5xx"]
 
