@@ -102,12 +102,16 @@ class PageRoute(APIRoute):
 router = APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
 
 
-def install(app: FastAPI, settings: FrontSettings) -> Callable[[Request, Problem], Response]:
-    """Add the pages; what is returned shows a problem as one of them."""
+def install(app: FastAPI, settings: FrontSettings) -> Callable[[Request, Problem], Response | None]:
+    """Add the pages; what is returned shows a problem as one of them, to a browser that wants pages."""
     pages = app.state.pages = Pages(settings)
     app.include_router(router)
 
-    def shown(request: Request, problem: Problem) -> Response:
+    def shown(request: Request, problem: Problem) -> Response | None:
+        of_the_api = request.url.path.startswith(("/api/", "/hooks/"))
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if of_the_api or not (wants_page or isinstance(request.scope.get("route"), PageRoute)):
+            return None
         back = f"/e/{request.path_params['execution_id']}" if "execution_id" in request.path_params else "/"
         headers = {name: value for name, value in problem.headers.items() if name != "WWW-Authenticate"}
         return pages.show("problem.html", problem.status, headers, problem=problem, back=back)

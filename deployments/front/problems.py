@@ -179,8 +179,8 @@ def problem_of(error: Exception) -> Problem | None:
     return None
 
 
-def install(app: FastAPI, shown: Callable[[Request, Problem], Response] | None = None) -> None:
-    """Answer every error with a problem document; with ``shown``, an error outside the API with a page."""
+def install(app: FastAPI, shown: Callable[[Request, Problem], Response | None] | None = None) -> None:
+    """Answer every error with a problem document, or as ``shown`` has it."""
     cached: dict[str, str] = {}
 
     def allowed() -> dict[str, str]:
@@ -202,9 +202,8 @@ def install(app: FastAPI, shown: Callable[[Request, Problem], Response] | None =
                 found = Problem(error.status_code, known.get(error.status_code, error.detail), (), headers)
             case _:
                 found = problem_of(error) or Problem(500, "it was noted in the log; try again later")
-        if shown is not None and not request.url.path.startswith(("/api/", "/hooks/")):
-            return shown(request, found)
-        return found.response()
+        page = shown(request, found) if shown is not None else None
+        return page or found.response()
 
     for kind in (
         *(Problem, RequestValidationError, RequestRefused, UnknownExecution, DeliveryConflict, RunWaits),
