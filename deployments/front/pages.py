@@ -224,6 +224,7 @@ _CHOICES: Mapping[StrEnum, tuple[str, str]] = {
 }
 _HELP = {
     "requirements": "In your own words and language: what it is for, its name, the pages it needs, colours, mood.",
+    "email": "Such as ana@example.com. Never published.",
     "phone": "With country code, such as +49 151 12345678. Never published.",
     "approve_plan": "The plan is shown to you first: you say yes, no, or what to change.",
     "keep_days": "Counted from the first time that it is live. Empty: it stays until somebody takes it down.",

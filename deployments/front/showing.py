@@ -144,7 +144,7 @@ def _now(view: ExecutionView) -> Now:
             return Now(f"Step {step} of {len(Step)}", f"{STEPS[step][1].capitalize()}.", "work")
         case Status.FAILED:
             at = view.error.step if view.error else 0
-            return Now("It did not work", f"Stopped in step {at}, {STEPS[Step(at)][0].lower()}." if at else "", "bad")
+            return Now("It did not work", f"Stopped in step {at}: {STEPS[Step(at)][1]}." if at else "", "bad")
         case Status.CANCELLED:
             return Now("Cancelled", "What was live before is live still.", "over")
         case Status.COMPLETED:
