@@ -107,6 +107,8 @@ def form(body: bytes, content_type: str) -> dict[str, str]:
     >>> form(b"a=1+2&b=", "application/x-www-form-urlencoded")
     {'a': '1 2', 'b': ''}
     """
+    if not body:
+        return {}
     message = Message()
     message["content-type"] = content_type
     if message.get_content_type() != FORM:

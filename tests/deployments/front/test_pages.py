@@ -1,6 +1,7 @@
 """The pages, as a browser gets them: what they show, what they do, and what they never run."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tests.support.front import Door, OpenDoor
 from tests.support.stories import WISH, Story, a_story, told_of
 from tests.tasks.adapters.registry.orders import counts
 
+GRAVE = ("serious", "critical")
 HERE = {"Sec-Fetch-Site": "same-origin"}
 FORM = {"requirements": WISH, "email": "ana@example.com", "phone": "+49 151 12345678"}
 
@@ -430,14 +432,16 @@ class Visitor:
         assert "token" not in self.page.url
 
     def check(self) -> None:
-        """Nothing serious for axe, and nothing wider than the window."""
-        found = Axe().run(self.page).response["violations"]
-        serious = [
-            (each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], self.page.url
-        wide, room = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert wide <= room, f"{self.page.url} is {wide} px wide at {room} px"
+        """Nothing serious for axe in light and in dark, and nothing wider than the window, down to 320 px."""
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            found = Axe().run(self.page).response["violations"]
+            serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in GRAVE]
+            assert serious == [], (scheme, self.page.url)
+        for width in (320, 390, 768, 1280):
+            self.page.set_viewport_size({"width": width, "height": 844})
+            wide = self.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{self.page.url} is {wide} px wide at {width} px"
 
 
 @pytest.fixture(scope="module")
@@ -450,12 +454,9 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def window(chromium: Browser, width: int = 390, scheme: str = "light", **more: object) -> Visitor:
+def window(chromium: Browser, javascript: bool = True) -> Visitor:
     context = chromium.new_context(
-        viewport={"width": width, "height": 844},
-        color_scheme=scheme,  # type: ignore[arg-type]
-        reduced_motion="reduce",
-        **more,  # type: ignore[arg-type]
+        viewport={"width": 390, "height": 844}, reduced_motion="reduce", java_script_enabled=javascript
     )
     context.set_default_timeout(10_000)
     visitor = Visitor(context, context.new_page())
@@ -530,7 +531,7 @@ def test_a_person_orders_watches_answers_and_looks_after_the_site(open_door: Ope
     expect(page.locator(".address a")).to_have_attribute("rel", re.compile("noopener.*nofollow"))
     expect(page.locator("figure img")).to_have_count(2)
     page.locator("figure img").first.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    wait_for(lambda: page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)"))
 
     page.click("text=Go back to release 1")
     expect(page.locator("#now")).to_contain_text("An earlier release is being put back")
@@ -561,6 +562,14 @@ def wait_for(holds: object, seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
+SEEN = """(words) => new Promise((done) => {
+    const look = () => document.body.textContent.includes(words) && done(Date.now());
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
+    look();
+})"""
+"""The moment at which the page has these words."""
+
+
 def test_what_happens_is_on_the_page_at_once(door: Door, visitor: Visitor) -> None:
     """300 ms is the aim; asserted is what a busy machine keeps."""
     story, page = a_story(door, "one"), visitor.page
@@ -568,12 +577,16 @@ def test_what_happens_is_on_the_page_at_once(door: Door, visitor: Visitor) -> No
     visitor.open(door, story)
     wait_for(lambda: door.app.state.streams._open.total() == 1)
     delays = []
-    for number in range(8):
-        page.wait_for_timeout(500)
-        written = time.monotonic()
-        door.registry.post_message(story.execution_id, "agent", f"news {number}")
-        page.wait_for_function(f"document.querySelector('.log')?.textContent.includes('news {number}')", polling=5)
-        delays.append(time.monotonic() - written)
+    for number in range(6):
+        words, written = f"news {number}", []
+
+        def write(words: str = words, written: list[float] = written) -> None:
+            door.registry.post_message(story.execution_id, "agent", words)
+            written.append(time.time())
+
+        threading.Timer(0.5, write).start()
+        seen = page.evaluate(SEEN, words) / 1000  # by the same machine's clock
+        delays.append(seen - written[0])
     print("row to page, ms:", [round(1000 * each) for each in sorted(delays)])  # noqa: T201  # a measurement
     assert sorted(delays)[-2] <= 1.0, delays
 
@@ -636,10 +649,10 @@ def unrun(page: Page) -> None:
     assert page.locator("main script, main svg, main iframe, main img[src='x']").count() == 0
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
-def test_every_page_is_accessible_and_fits(open_door: OpenDoor, chromium: Browser, width: int, scheme: str) -> None:
-    door, visitor = open_door(web_form="invite"), window(chromium, width, scheme)
-    page = visitor.page
+def test_every_page_is_accessible_in_light_and_dark_and_fits_every_screen(
+    open_door: OpenDoor, visitor: Visitor
+) -> None:
+    door, page = open_door(web_form="invite"), visitor.page
     stories = {name: a_story(door, name) for name in ("plan", "ask", "done", "bad")}
     stories["plan"].reach(Step.CREATE_PLAN)
     stories["plan"].ask("plan", "?")
@@ -671,12 +684,10 @@ def test_every_page_is_accessible_and_fits(open_door: OpenDoor, chromium: Browse
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Executions")
     visitor.check()
-    visitor.context.close()
-    assert visitor.faults == []
 
 
 def test_the_pages_work_without_javascript(open_door: OpenDoor, chromium: Browser) -> None:
-    door, visitor = open_door(web_form="open"), window(chromium, java_script_enabled=False)
+    door, visitor = open_door(web_form="open"), window(chromium, javascript=False)
     page = visitor.page
     page.goto(door.url)
     page.click("text=A photographer")
