@@ -14,7 +14,7 @@ demo: ## set everything up and build one website; DEMO_TEXT="…" says which
 	$(SETUP)
 	@$(PY) -m deployments.demo
 
-up: ## start the service: PostgreSQL, Prefect server, worker, dispatcher, site server
+up: ## start the service: PostgreSQL, Prefect server, worker, dispatcher, site server, web API
 	$(SETUP)
 	@$(PY) -m deployments.service up
 

@@ -5,6 +5,7 @@ import signal
 pytest_plugins = [
     "tests.support.bad_site",
     "tests.support.databases",
+    "tests.support.front",
     "tests.support.service",
     "tests.support.site_server",
 ]

@@ -50,6 +50,7 @@ class Service(BaseModel):
     machine_id: str = ""
     joined: str = ""
     store: str = ""
+    web_port: int = 8400
     max_executions: int = 8
     max_agents: int = 4
     max_per_user: int = 2
@@ -101,6 +102,7 @@ class Service(BaseModel):
         return {
             "TMUX_BUILDER_HOME": str(self.home),
             "TMUX_BUILDER_DATABASE_URL": self.registry_url.get_secret_value(),
+            "TMUX_BUILDER_WEB_PORT": str(self.web_port),
             "TMUX_BUILDER_SITES_PORT": str(self.sites_port),
             "TMUX_BUILDER_POSTGRES_PORT": str(self.postgres_port),
             "TMUX_BUILDER_WORKER_LIMIT": str(self.worker_limit),
@@ -144,6 +146,19 @@ class Service(BaseModel):
         }
 
     @property
+    def web_url(self) -> str:
+        return f"http://{LOOPBACK}:{self.web_port}"
+
+    @property
+    def web_environment(self) -> dict[str, str]:
+        """The front door's: the registry, and nothing that Prefect or a cloud would believe."""
+        names = (
+            *("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT"),
+            *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS"),
+        )
+        return {"TMUX_BUILDER_WEB_PREFECT": self.ui_url} | {name: self.client_environment[name] for name in names}
+
+    @property
     def worker_environment(self) -> dict[str, str]:
         return self.client_environment | {
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -159,6 +174,9 @@ HEARTBEAT_S = 30
 
 PLAIN_KEEP = ("PATH", "HOME", "LANG", "LC_*", "TZ", "TMPDIR", "PYTHONUNBUFFERED")
 """Environment variables that every program may see."""
+
+WEB_KEEP = ("TMUX_BUILDER_WEB_*", "TMUX_BUILDER_HOOK_*", "TMUX_BUILDER_MAX_QUEUE", "TMUX_BUILDER_MAX_PER_USER_DAY")
+"""What the front door may be told by the environment of `make up`; ``front.env`` in the home says it for good."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +211,13 @@ def programs(service: Service, cluster_argv: Sequence[str], sites_argv: Sequence
         (*PLAIN_KEEP, *service.server_environment),
         service.server_environment,
     )
+    web = Program(
+        "web",
+        [str(service.python), "-m", "deployments.front"],
+        30,
+        (*PLAIN_KEEP, *WEB_KEEP, *service.web_environment),
+        service.web_environment,
+    )
     return [
         *([cluster] if service.private_cluster else []),
         Program("sites", sites_argv, 20),
@@ -204,7 +229,7 @@ def programs(service: Service, cluster_argv: Sequence[str], sites_argv: Sequence
             {"TMUX_BUILDER_HOME": str(service.home)},
             stop_seconds=25,  # answers that are on their way are finished
         ),
-        *([] if service.joined else [server]),
+        *([] if service.joined else [server, web]),
         Program(
             "worker",
             [*prefect, *worker, str(service.worker_limit)],

@@ -1,6 +1,7 @@
 """Builds one website and shows how: ``python -m deployments.demo``.
 
-Brings the service up, hands in one request as the API would, follows the record of the run, and leaves the site up.
+Brings the service up, orders one website over HTTP as a person's form would, follows the record of the run, and leaves
+the site up.
 ``DEMO_TEXT`` is what to build. Exits with 0 only where every step and every check of the built site passed.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import httpx
 from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +24,8 @@ from rich.text import Text
 
 from deployments.agent_key import prepare
 from deployments.configuration import Service, ServiceRefused
+from deployments.front.scopes import Scope
+from deployments.front.tokens import KEY, mint, sha256_of
 from deployments.postgres import ClusterError
 from deployments.service import configure, up
 from tasks.adapters.agents.claude import find_program
@@ -153,6 +157,27 @@ def request_for(text: str, site_type: str = SiteType.STATIC, agent: str = AgentK
     )
 
 
+def order(registry: Registry, url: str, request: SiteRequest) -> tuple[str, str, str]:
+    """Order it at the front door, with a key that is good for this one order: user, session and execution.
+
+    Raises ServiceRefused with the front door's words.
+    """
+    token = mint(KEY)
+    key = registry.add_key("make demo", sha256_of(token), [Scope.ORDER])
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid.uuid4())}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+            answer = client.post("/api/create-user", json=request.model_dump(mode="json"))
+        told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ServiceRefused(f"the front door at {url} did not answer: {error}; see logs/web.log") from error
+    finally:
+        registry.revoke_key(key.key_id)
+    if answer.status_code != httpx.codes.ACCEPTED:
+        raise ServiceRefused(f"the front door refused the order: {told.get('detail', answer.status_code)}")
+    return told["user_id"], told["session_id"], told["execution_id"]
+
+
 def follow(
     registry: Registry, execution_id: str, screen: Screen, clock: Callable[[], float] = time.monotonic
 ) -> tuple[Progress, list[Row]]:
@@ -240,12 +265,11 @@ def main() -> int:
             console.print(words, markup=False)
         registry = Registry.open(service.registry_url.get_secret_value())
         began = time.monotonic()
-        accepted = registry.accept(request, f"demo-{uuid.uuid4()}")
-        execution_id = accepted.execution_id
+        user_id, session_id, execution_id = order(registry, service.web_url, request)
         console.print(f"building execution {execution_id}: {request.requirements[:100]}", markup=False)
         with Screen(console) as screen:
             progress, rows = follow(registry, execution_id, screen)
-        workspace = Workspace.of(service.home, accepted.user_id, accepted.session_id)
+        workspace = Workspace.of(service.home, user_id, session_id)
         words, well = closing_words(service, progress, rows, workspace, time.monotonic() - began)
         console.print(words, markup=False)
         return 0 if well else 1

@@ -1,6 +1,7 @@
 """Starts what the registry holds, and writes back what became of it: ``python -m deployments.dispatcher``.
 
-It runs beside the worker. Three duties, each safe to repeat and to be killed in:
+It runs beside the worker. Four duties, each safe to repeat and to be killed in:
+cancel: a run that somebody at the front door wants to end is cancelled, by the registry or by Prefect;
 dispatch: a run that waits in the registry becomes a Prefect flow run, once (idempotency key ``{verb}:{run_id}``);
 reconcile: the state of Prefect's flow run becomes the run's status, one way, where no hook has written it; a run whose
 engine died is started again, and goes on from the step that was not done;
@@ -90,7 +91,7 @@ def parameters_of(run: RunRecord, execution: ExecutionRecord) -> dict[str, Any]:
         case Verb.REVERIFY:
             return {"execution_ids": [run.execution_id]}
         case Verb.ROLLBACK | Verb.TEARDOWN:
-            return {"execution_id": run.execution_id}
+            return {"execution_id": run.execution_id, **(run.parameters or {})}
 
 
 def status_of(state: StateType, recorded: Status, waits: bool = False) -> Status | None:
@@ -148,6 +149,35 @@ class Dispatcher:
         self._signalled: dict[UUID, float] = {}
         self._cancelled_here: set[UUID] = set()
         self._troublesome: set[str] = set()
+
+    async def cancel(self) -> None:
+        """What the front door, which holds no Prefect key, wrote down that somebody wants."""
+        wanted = await asyncio.to_thread(self.registry.cancel_requests)
+        if not wanted:
+            return
+        known = await self._flow_runs({UUID(run.flow_run_id) for run in wanted if run.flow_run_id})
+        for run in wanted:
+            flow_run = known.get(UUID(run.flow_run_id)) if run.flow_run_id else None
+            await self._apart(run, self._cancel_one(run, flow_run))
+
+    async def _cancel_one(self, run: RunRecord, flow_run: FlowRun | None) -> None:
+        """A run that Prefect does not have ends here; one that it has goes the way of its own Cancel button."""
+        if run.flow_run_id is None:
+            await self._write(run, Status.CANCELLED, None)
+            return
+        state = flow_run.state if flow_run else None
+        if flow_run is None or state is None:
+            return  # reconcile says what became of it
+        if state.type is StateType.CRASHED:
+            if run.flow_run_id not in self._elsewhere:
+                await asyncio.to_thread(self._end_engine, flow_run.id)
+                await self._record_cancelled(flow_run.id)
+            return
+        if state.is_final() or state.type is StateType.CANCELLING:
+            return
+        cancelling: State[Any] = State(type=StateType.CANCELLING)
+        await self.client.set_flow_run_state(flow_run.id, cancelling)
+        log.info("cancelling run=%s execution=%s flow_run=%s", run.run_id, run.execution_id, flow_run.id)
 
     async def dispatch(self) -> None:
         for run in await asyncio.to_thread(self.registry.undispatched):
@@ -421,6 +451,7 @@ async def serve(registry: Registry, client: PrefectClient, home: Path, ready: Pa
     pause = 0.0
     while True:
         try:
+            await dispatcher.cancel()
             await dispatcher.dispatch()
             if time.monotonic() - swept >= SWEEP_S:
                 await dispatcher.report(home)

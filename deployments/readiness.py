@@ -100,6 +100,13 @@ class Readiness:
         status, _ = self._get("/", port=self.service.sites_port)
         return None if status else f"nothing answers on {LOOPBACK}:{self.service.sites_port}"
 
+    def web(self) -> str | None:
+        if words := self.down("web"):
+            return words
+        status, told = self._get("/api/health", port=self.service.web_port)
+        well = status == 200 and told == {"status": "ok"}
+        return None if well else f"{self.service.web_url}/api/health: {status or 'nothing answers'}"
+
     def _credentials(self) -> dict[str, str]:
         return credentials(self.service.auth_string.get_secret_value())
 

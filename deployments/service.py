@@ -174,6 +174,7 @@ def _founded(chosen: Settings, stored: dict[str, str | None]) -> Service:
         ),
         machine_id=machine_id_of(home),
         store=chosen.store,
+        web_port=chosen.web_port,
         max_executions=chosen.max_executions,
         max_agents=chosen.max_agents,
         max_per_user=chosen.max_per_user,
@@ -292,6 +293,7 @@ class _Start:
         ports = [("TMUX_BUILDER_SITES_PORT", service.sites_port)]
         if not service.joined:
             ports.append(("PREFECT_SERVER_API_PORT", service.prefect_port))
+            ports.append(("TMUX_BUILDER_WEB_PORT", service.web_port))
         if service.private_cluster:
             ports.append(("TMUX_BUILDER_POSTGRES_PORT", service.postgres_port))
         for name, port in ports:
@@ -328,6 +330,7 @@ class _Start:
         start("prefect-server")
         registration = self._begin_registration()
         migrate(service.registry_url.get_secret_value())
+        start("web")
         self.ready.wait("prefect-server", self.ready.server, self.deadline)
         start("worker")
         start("dispatcher")
@@ -340,6 +343,7 @@ class _Start:
             ("apps", lambda: self.ready.down("apps")),
             ("worker", self.ready.worker),
             ("dispatcher", self.ready.dispatcher),
+            *([] if self.service.joined else [("web", self.ready.web)]),
         ):
             self.ready.wait(name, complaint, self.deadline)
 
@@ -497,9 +501,11 @@ tmux-builder is up.
   Prefect UI   {service.ui_url}
                log in with the line in {service.folder / "prefect-auth-string"}
                Deployments > full-build/on-demand > Run > Custom run
+  web API      {service.web_url}/api, described at {service.web_url}/api/openapi.json
   sites        http://{{site}}.localhost:{service.sites_port}
   commands     set -a; . {home / SERVICE_ENV}; set +a
                {service.python.parent}/prefect deployment ls
+               {service.python} -m deployments.front.keys create NAME
   logs         {service.logs}
   everything   {home}
 

@@ -25,6 +25,7 @@ from tasks.adapters.agents.transcript import Entry
 from tasks.adapters.hosts.dependencies import Registries
 from tasks.adapters.hosts.local import LocalHost
 from tasks.adapters.hosts.local_app import LocalAppHost
+from tasks.adapters.redaction import redact
 from tasks.adapters.sandbox import Mode, self_test
 from tasks.adapters.turns import turn
 from tasks.adapters.waiting import NEVER, Flag
@@ -35,6 +36,7 @@ from tasks.domain.errors import AgentError, AgentMissing, RequestRefused
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Receipt
 from tasks.domain.request import AgentKind, SiteRequest, SiteType
+from tasks.domain.text import plain_text
 from tasks.record import PATIENCE_S, in_thread, interruptible, registry, run_log
 
 T = TypeVar("T")
@@ -154,6 +156,8 @@ def claude_of(block: CodingAgent) -> Claude:
 
 _QUESTIONS_AT_MOST = 200
 _REFUSALS_AT_ONCE = 20
+WIDEST = 500
+"""Characters of one line of a screen that are kept."""
 
 
 class RegistryDesk:
@@ -213,6 +217,11 @@ class RegistryDesk:
         rows = [(entry.source_id, str(entry.author), str(entry.kind), entry.text) for entry in entries]
         self._record.note_said(self._execution.execution_id, rows)
 
+    def show(self, lines: Sequence[str]) -> None:
+        """For those who look from elsewhere: the terminal's last lines, as text."""
+        shown = "\n".join(plain_text(line)[:WIDEST] for line in lines).rstrip()
+        self._record.write_screen(self._execution.execution_id, redact(shown))
+
     def refused(self, passages: Sequence[Passage]) -> None:
         """Noted by target, with how often: a flood of them is a few lines."""
         often = Counter((passage.target, passage.reason) for passage in passages)
@@ -230,12 +239,14 @@ class RegistryDesk:
 def agent_of(execution: Execution, cancelled: Flag = NEVER, chosen: CodingAgent | None = None) -> TerminalAgent:
     """The execution's agent: one session, whoever asks for it and however often. Who starts it gives ``chosen``."""
     runtime = RuntimeFolder(settings().home, execution.execution_id)
+    desk = RegistryDesk(execution)
     return agent_for(
         *(execution.request.agent, runtime, Workspace(execution.workspace), settings().sandbox, cancelled),
         owner=execution.run_id,
         chosen=(lambda: claude_of(chosen)) if chosen else None,
         dollars=chosen.dollars if chosen else None,
-        desk=RegistryDesk(execution),
+        desk=desk,
+        show=desk.show,
         patience_s=settings().approval_deadline_s,
     )
 

@@ -2,6 +2,7 @@ import os
 import shlex
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_supervisord_understands_what_was_meant(tmp_path: Path) -> None:
     members = programs(service(), CLUSTER, SITES)
     options = read_by_supervisor(supervisor_configuration(service(), members, "root"), tmp_path)
     found = {group.name: group.process_configs[0] for group in options.process_group_configs}
-    assert list(found) == ["postgresql", "apps", "prefect-server", "sites", "dispatcher", "worker"]
+    assert list(found) == ["postgresql", "apps", "prefect-server", "sites", "dispatcher", "web", "worker"]
     postgresql = shlex.split(found["postgresql"].command)
     assert postgresql[0] == "/src/My Projects/tmux-builder/.venv/bin/python"
     assert postgresql[postgresql.index("--") + 1 :] == CLUSTER
@@ -98,6 +99,18 @@ def test_no_program_but_the_worker_inherits_what_the_shell_had() -> None:
     assert "PREFECT_SERVER_ENCRYPTION_KEY" not in members["worker"].environment
     assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in members["dispatcher"].environment
     assert "TMUX_BUILDER_DATABASE_URL" not in members["prefect-server"].environment
+
+
+def test_the_front_door_knows_the_registry_and_no_key_to_anything_else() -> None:
+    (web,) = [member for member in programs(service(), CLUSTER, SITES) if member.name == "web"]
+    assert set(web.environment) == {
+        *("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT", "TMUX_BUILDER_WEB_PREFECT"),
+        *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS"),
+    }
+    assert web.keep is not None
+    foreign = ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL", "AWS_SECRET_ACCESS_KEY", "ANTHROPIC_API_KEY")
+    assert not [name for name in foreign if any(fnmatch(name, kept) for kept in web.keep)]
+    assert "web" not in [member.name for member in programs(service(joined="http://x/api"), CLUSTER, SITES)]
 
 
 def test_no_secret_is_in_a_command_line_or_a_job_variable() -> None:

@@ -6,12 +6,13 @@ import pytest
 from pydantic import SecretStr
 from rich.console import Console
 
-from deployments.configuration import Service
-from deployments.demo import TEXT, Row, Screen, closing_words, fold, request_for
+from deployments.configuration import Service, ServiceRefused
+from deployments.demo import TEXT, Row, Screen, closing_words, fold, order, request_for
 from tasks.adapters.registry import Event
 from tasks.adapters.workspace import Workspace
 from tasks.domain.pipeline import Failure, Progress, Status, Step, Verdict
 from tasks.domain.request import vet
+from tests.support.front import Door, OpenDoor
 from tests.support.service import ServiceUnderTest, processes_of
 
 NOON = datetime(2026, 1, 24, 12, tzinfo=UTC)
@@ -144,6 +145,24 @@ def test_anything_less_is_said_in_words_and_by_the_exit_code(
     words, well = closing_words(service, found, [Row(step) for step in Step], workspace, 1)
     assert not well
     assert expected in words
+
+
+def test_the_demo_orders_at_the_front_door_with_a_key_that_is_worthless_afterwards(door: Door) -> None:
+    user_id, session_id, execution_id = order(door.registry, door.url, request_for(TEXT))
+    record = door.registry.execution(execution_id)
+    assert (record.user_id, record.session_id) == (user_id, session_id)
+    (key,) = door.registry.api_keys()
+    assert key.scopes == {"order"}
+    assert key.revoked_at is not None
+
+
+def test_the_front_doors_words_reach_who_runs_the_demo(open_door: OpenDoor) -> None:
+    door = open_door(max_queue=1)
+    order(door.registry, door.url, request_for(TEXT))
+    with pytest.raises(ServiceRefused, match="1 requests wait and 1 may"):
+        order(door.registry, door.url, request_for(TEXT))
+    with pytest.raises(ServiceRefused, match="did not answer"):
+        order(door.registry, "http://127.0.0.1:1", request_for(TEXT))
 
 
 def test_the_request_that_the_demo_makes_is_one_that_is_accepted() -> None:

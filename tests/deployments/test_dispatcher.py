@@ -404,6 +404,69 @@ async def test_a_cancellation_that_an_engine_heeds_is_left_to_it(
     assert not registry.progress(accepted.execution_id).status.is_final
 
 
+async def test_a_run_that_prefect_does_not_have_is_cancelled_in_the_registry(
+    dispatcher: Dispatcher, registry: Registry, accepted: Accepted
+) -> None:
+    registry.request_cancel(accepted.execution_id)
+    await dispatcher.cancel()
+    assert registry.progress(accepted.execution_id).status is Status.CANCELLED
+    await dispatcher.dispatch()
+    assert accepted.run_id not in [run.run_id for run in registry.active_runs()], "it is not started any more"
+
+
+async def test_a_run_that_prefect_has_is_cancelled_there_and_once(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    process = Orphan(dispatcher.engines, flow_run_id).process
+    try:
+        await client.set_flow_run_state(flow_run_id, State(type=StateType.PENDING), force=True)
+        await client.set_flow_run_state(flow_run_id, State(type=StateType.RUNNING), force=True)
+        await dispatcher.cancel()
+        assert (await client.read_flow_run(flow_run_id)).state.is_running()  # type: ignore[union-attr]
+        registry.request_cancel(accepted.execution_id)
+        await dispatcher.cancel()
+        first = (await client.read_flow_run(flow_run_id)).state
+        assert first is not None
+        assert first.type is StateType.CANCELLING
+        await dispatcher.cancel()
+        assert (await client.read_flow_run(flow_run_id)).state == first
+    finally:
+        process.send(signal.SIGKILL)
+
+
+async def test_a_run_that_waits_for_its_turn_is_cancelled_at_once(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    await dispatcher.dispatch()
+    registry.request_cancel(accepted.execution_id)
+    await dispatcher.cancel()
+    assert (await client.read_flow_run(flow_run_of(registry, accepted))).state.is_cancelled()  # type: ignore[union-attr]
+    await dispatcher.reconcile()
+    assert registry.progress(accepted.execution_id).status is Status.CANCELLED
+    assert registry.cancel_requests() == []
+
+
+async def test_a_crashed_run_that_nobody_wants_is_not_started_again(
+    dispatcher: Dispatcher, registry: Registry, client: PrefectClient, accepted: Accepted
+) -> None:
+    await dispatcher.dispatch()
+    flow_run_id = flow_run_of(registry, accepted)
+    await client.set_flow_run_state(flow_run_id, State(type=StateType.CRASHED), force=True)
+    registry.request_cancel(accepted.execution_id)
+    await dispatcher.cancel()
+    await dispatcher.reconcile()
+    assert (await client.read_flow_run(flow_run_id)).state.is_cancelled()  # type: ignore[union-attr]
+    assert registry.progress(accepted.execution_id).status is Status.CANCELLED
+
+
+def test_what_was_asked_for_with_a_run_is_told_to_its_flow() -> None:
+    run = SimpleNamespace(verb=Verb.ROLLBACK, execution_id="x", parameters={"release": "r1-0123456789ab"})
+    told = parameters_of(run, SimpleNamespace())  # type: ignore[arg-type]  # what it reads is there
+    assert told == {"execution_id": "x", "release": "r1-0123456789ab"}
+
+
 def test_without_a_service_it_says_how_to_start_one(quiet: ServiceUnderTest) -> None:
     told = quiet.run("deployments.dispatcher", environment=quiet.base, timeout_s=60)
     assert told.returncode == 1

@@ -8,6 +8,7 @@ import sys
 from base64 import b64encode
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.exceptions import PrefectHTTPStatusError
@@ -86,7 +87,12 @@ def test_nothing_listens_beyond_this_machine(service: ServiceUnderTest) -> None:
     assert {address for address, _ in addresses} <= {"127.0.0.1", "::1"}
     assert {port for _, port in addresses} >= {
         int(service.told[name])
-        for name in ("PREFECT_SERVER_API_PORT", "TMUX_BUILDER_SITES_PORT", "TMUX_BUILDER_POSTGRES_PORT")
+        for name in (
+            "PREFECT_SERVER_API_PORT",
+            "TMUX_BUILDER_WEB_PORT",
+            "TMUX_BUILDER_SITES_PORT",
+            "TMUX_BUILDER_POSTGRES_PORT",
+        )
     }
 
 
@@ -198,6 +204,16 @@ def test_registering_again_changes_nothing_and_keeps_a_block_that_somebody_chang
     again = service.run("deployments.register")
     assert again.returncode == 0, again.stdout + again.stderr
     assert keep(original) == "17"
+
+
+def test_the_front_door_answers_and_holds_no_key_of_prefects(service: ServiceUnderTest) -> None:
+    url = f"http://127.0.0.1:{service.told['TMUX_BUILDER_WEB_PORT']}"
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.get("/api/health").json() == {"status": "ok"}
+        assert client.post("/api/create-user", json={}).status_code == 401, "the form is closed by default"
+    environment = Path(f"/proc/{service.process('web').pid}/environ").read_bytes()
+    assert service.auth_string.encode() not in environment
+    assert b"PREFECT_API" not in environment
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -25,7 +25,7 @@ from deployments.processes import Process, Record
 from tasks.adapters.registry import Registry
 from tests.support.databases import free_port
 
-PROGRAMS = ("postgresql", "prefect-server", "sites", "apps", "worker", "dispatcher")
+PROGRAMS = ("postgresql", "prefect-server", "sites", "apps", "worker", "dispatcher", "web")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -134,7 +134,12 @@ def new_service() -> ServiceUnderTest:
     """A home on free ports, with nothing in it. Short, since paths of sockets are."""
     home = Path(tempfile.mkdtemp(prefix="tb-", dir="/tmp"))
     base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    ports = ("PREFECT_SERVER_API_PORT", "TMUX_BUILDER_SITES_PORT", "TMUX_BUILDER_POSTGRES_PORT")
+    ports = (
+        "PREFECT_SERVER_API_PORT",
+        "TMUX_BUILDER_WEB_PORT",
+        "TMUX_BUILDER_SITES_PORT",
+        "TMUX_BUILDER_POSTGRES_PORT",
+    )
     base |= {name: str(free_port()) for name in ports}
     return ServiceUnderTest(home, {**base, "TMUX_BUILDER_HOME": str(home)})
 

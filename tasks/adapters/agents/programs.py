@@ -41,12 +41,13 @@ def agent_for(
     dollars: float | None = None,
     desk: Desk | None = None,
     patience_s: float = 0,
+    show: Callable[[Sequence[str]], None] | None = None,
 ) -> TerminalAgent:
     """The agent of one execution, of the run ``owner`` from its `start` on.
 
     Nothing runs before `start`, which raises SandboxUnavailable where the sandbox's program is missing: a session can
     be ended and looked at without it. ``chosen`` is asked then too; ``dollars`` is what Claude Code may spend;
-    for ``desk`` and ``patience_s`` see `TerminalAgent`.
+    for ``desk``, ``show`` and ``patience_s`` see `TerminalAgent`.
     """
     match kind:
         case AgentKind.OFFLINE:
@@ -55,6 +56,7 @@ def agent_for(
                 *(runtime, workspace, lambda: Program(argv(confinement, mode, group_for(runtime, confinement)))),
                 cancelled=cancelled,
                 owner=owner,
+                show=show,
             )
         case AgentKind.CLAUDE:
             return TerminalAgent(
@@ -63,6 +65,7 @@ def agent_for(
                 dollars=dollars,
                 desk=desk,
                 patience_s=patience_s,
+                show=show,
                 remind=True,
                 cancelled=cancelled,
                 owner=owner,

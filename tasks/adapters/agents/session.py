@@ -46,6 +46,8 @@ it while they still start (Claude Code: up to 6 s)."""
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
 _HISTORY_EVERY_S, _HISTORY_LIMIT_S = 2.0, 20.0
+_SHOW_EVERY_S = 2.0
+SHOWN_LINES = 100
 _PANE_DEATH_S = 0.5
 _GRACE_S, _KILL_LIMIT_S = 0.5, 2.0
 _log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class TerminalAgent:
     ``dollars``: what it may cost, by its own account; None: no limit. ``desk`` is where people are; a phase's deadline
     does not run while it waits for one of them, for ``patience_s`` at most. ``remind``: an agent that has stopped
     without its signal is told so once.
+    ``show`` is given the screen's lines, when they are others, every two seconds at most; it may raise ConnectionError.
     ``owner`` is the run that `start` makes the session's owner.
     Set ``cancelled`` to make a waiting `start` or `ask` raise AskCancelled at once; the session lives on. So does
     `stop`, from any thread, and ends it. ``settle_s`` is the pause between the pasted line and Enter.
@@ -91,6 +94,7 @@ class TerminalAgent:
         session_id: str = "",
         dollars: float | None = None,
         desk: Desk | None = None,
+        show: Callable[[Sequence[str]], None] | None = None,
         patience_s: float = 0,
         remind: bool = False,
         cancelled: Flag = NEVER,
@@ -106,6 +110,9 @@ class TerminalAgent:
         self._session_id = session_id
         self._dollars = dollars
         self._desk: Desk = desk or Nobody()
+        self._show = show
+        self._shown: list[str] = []
+        self._shown_at = float("-inf")
         self._patience_s = patience_s
         self._remind = remind
         self._history_at = float("-inf")
@@ -344,6 +351,7 @@ class TerminalAgent:
             with self._named_by(wait.began, wait.program, phase):
                 attendant.look(state, wait.turn)
             self._tell_history(complete=state.doing is Doing.DONE)
+            self._show_screen(last=state.doing is Doing.DONE)
             match state.doing:
                 case Doing.DONE if attendant.is_giving:
                     return "it is given what people said meanwhile"
@@ -428,6 +436,20 @@ class TerminalAgent:
                     return
         except ConnectionError as error:
             _log.warning("the conversation could not be noted: %s", error)
+
+    def _show_screen(self, last: bool) -> None:
+        now = time.monotonic()
+        if self._show is None or (not last and now < self._shown_at + _SHOW_EVERY_S):
+            return
+        self._shown_at = now
+        lines = self.screen(SHOWN_LINES)
+        if lines == self._shown:
+            return
+        try:
+            self._show(lines)
+            self._shown = lines
+        except ConnectionError as error:
+            _log.warning("the screen could not be shown: %s", error)
 
     def _complaint_about_status(self) -> str | None:
         """Why the status file can never be read as it is; None where it can, or is not there yet."""

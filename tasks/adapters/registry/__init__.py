@@ -7,9 +7,19 @@ program's revision. Everything blocks: call it from a thread.
 from typing import Self
 
 from tasks.adapters.registry.database import check_revision, engine_for, parse
-from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, Superseded, UnknownSite
+from tasks.adapters.registry.errors import (
+    QueueFull,
+    QuotaSpent,
+    RevisionMismatch,
+    RunEnded,
+    RunWaits,
+    Superseded,
+    UnknownSite,
+)
 from tasks.adapters.registry.history import History
-from tasks.adapters.registry.intake import Intake
+from tasks.adapters.registry.hooks import Hooks
+from tasks.adapters.registry.intake import Admission, Intake
+from tasks.adapters.registry.keys import Keys
 from tasks.adapters.registry.leases import Leases
 from tasks.adapters.registry.machines import Machine, Machines, SecondMachine
 from tasks.adapters.registry.messages import Messages
@@ -17,19 +27,24 @@ from tasks.adapters.registry.people import People
 from tasks.adapters.registry.questions import Questions
 from tasks.adapters.registry.records import (
     Accepted,
+    ApiKey,
     Delivery,
     Event,
     ExecutionRecord,
+    Hook,
     Lease,
     Message,
     Question,
     ReleaseRecord,
     Resource,
     RunRecord,
+    Screen,
+    StepRecord,
 )
 from tasks.adapters.registry.resources import Resources
 from tasks.adapters.registry.retention import Retention
 from tasks.adapters.registry.runs import Runs
+from tasks.adapters.registry.screens import Screens
 from tasks.adapters.registry.sites import Sites
 from tasks.adapters.registry.slots import Slots
 from tasks.adapters.registry.steps import Steps
@@ -38,20 +53,28 @@ from tasks.domain.pipeline import Progress, Status
 
 __all__ = [
     "Accepted",
+    "Admission",
+    "ApiKey",
     "Delivery",
     "Event",
     "ExecutionRecord",
+    "Hook",
     "Lease",
     "Machine",
     "Message",
     "Question",
+    "QueueFull",
+    "QuotaSpent",
     "Registry",
     "ReleaseRecord",
     "Resource",
     "RevisionMismatch",
     "RunEnded",
     "RunRecord",
+    "RunWaits",
+    "Screen",
     "SecondMachine",
+    "StepRecord",
     "Superseded",
     "UnknownSite",
     "migrate",
@@ -72,6 +95,9 @@ class Registry(
     Retention,
     Machines,
     Slots,
+    Keys,
+    Screens,
+    Hooks,
     Wakeup,
 ):
     """The record, by nouns: each base class is one of them."""

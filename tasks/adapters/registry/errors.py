@@ -1,8 +1,11 @@
 """What only the record can say no to.
 
 BuilderError
+├── QueueFull          so many runs wait that no more are taken
+├── QuotaSpent         one user has had as many executions as are allowed in a day
 ├── RevisionMismatch   the database has another schema than this program
 ├── RunEnded           a step was begun in a run that is over
+├── RunWaits           a run of this kind waits to be started, with other parameters
 ├── Superseded         a later attempt of the same run has begun meanwhile
 └── UnknownSite        no site has this name
 """
@@ -10,6 +13,40 @@ BuilderError
 from tasks.domain.errors import BuilderError
 
 MIGRATE = "python -m tasks.adapters.registry"
+
+
+class QueueFull(BuilderError):
+    transient = True
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(waiting, limit)
+        self.waiting, self.limit = waiting, limit
+
+    def __str__(self) -> str:
+        return f"{self.waiting} requests wait and {self.limit} may; send this one again in a minute"
+
+
+class QuotaSpent(BuilderError):
+    """``retry_after_s``: when the oldest of the day is a day old."""
+
+    def __init__(self, limit: int, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit, self.retry_after_s = limit, retry_after_s
+
+    def __str__(self) -> str:
+        return f"this user has ordered {self.limit} sites within a day, and no more are allowed; try again later"
+
+
+class RunWaits(BuilderError):
+    def __init__(self, execution_id: str, verb: str) -> None:
+        super().__init__(execution_id, verb)
+        self.execution_id, self.verb = execution_id, verb
+
+    def __str__(self) -> str:
+        return (
+            f"a {self.verb} of {self.execution_id} waits to be started, with other parameters; "
+            "let it begin, then ask again"
+        )
 
 
 class RevisionMismatch(BuilderError):

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, or_, select
 
 from tasks.adapters.registry.database import Database
+from tasks.adapters.registry.errors import QueueFull, QuotaSpent
+from tasks.adapters.registry.keys import add_link
 from tasks.adapters.registry.records import Accepted, Delivery
-from tasks.adapters.registry.schema import deliveries, executions, leases, runs, sessions, sites, users
+from tasks.adapters.registry.schema import db_clock, deliveries, executions, leases, runs, sessions, sites, users
 from tasks.adapters.registry.wakeup import ring
 from tasks.domain.errors import DeliveryConflict, RequestRefused
 from tasks.domain.ids import execution_id_for, session_id_at, site_name
@@ -37,20 +40,42 @@ def digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How many runs may wait, and how many executions one user may have within a day."""
+
+    max_queue: int
+    max_per_user_day: int
+
+
 class Intake(Database):
-    def accept(self, request: "SiteRequest", delivery_key: str, flow_run_id: str | None = None) -> Accepted:
+    def accept(
+        self,
+        request: "SiteRequest",
+        delivery_key: str,
+        flow_run_id: str | None = None,
+        link_sha256: str | None = None,
+        admission: Admission | None = None,
+    ) -> Accepted:
         """Accept a request, or find what this delivery was accepted as. Two at once make one set of rows.
 
         ``flow_run_id`` is given by a run that is there already; without it the run waits for the dispatcher.
+        ``link_sha256``: hash of a token that is good for the execution, also of one that was accepted before.
         A delivery that was refused may come again, mended or not. The request is taken as vetted.
-        Raises DeliveryConflict where the key was accepted with another body.
+        Raises DeliveryConflict where the key was accepted with another body, and by ``admission``, for what is new,
+        QueueFull and QuotaSpent.
         """
         check_key(delivery_key)
         body = request.model_dump(mode="json")
         run_id = str(self._mint())
         with self._write() as connection:
             if not self._claim(connection, delivery_key, digest({"verb": Verb.FULL_BUILD, "request": body}), run_id):
-                return self._accepted(connection, delivery_key)
+                accepted = self._accepted(connection, delivery_key)
+                if link_sha256 is not None:
+                    add_link(connection, link_sha256, accepted.execution_id)
+                return accepted
+            if admission is not None:
+                self._admit(connection, request, admission)
             user_id = self._user(connection, request)
             session_id = self._session(connection, user_id)
             execution_id = execution_id_for(user_id, session_id)
@@ -66,10 +91,33 @@ class Intake(Database):
             name = self._site(connection, user_id, execution_id)
             run = {"run_id": run_id, "execution_id": execution_id, "verb": Verb.FULL_BUILD, "flow_run_id": flow_run_id}
             connection.execute(runs.insert().values(**run, status=Status.PENDING, leads=True))
+            if link_sha256 is not None:
+                add_link(connection, link_sha256, execution_id)
             self._note(connection, "accepted", execution_id, run_id, delivery_key=delivery_key, site_name=name)
             if flow_run_id is None:
                 ring(connection)
         return Accepted(user_id, session_id, execution_id, run_id, name, created=True)
+
+    def _admit(self, connection: Connection, request: "SiteRequest", admission: Admission) -> None:
+        """Counted one request after the other, so that the limits hold also for many at once."""
+        self._one_at_a_time(connection, "admission")
+        waiting = connection.execute(
+            select(func.count()).select_from(runs).where(runs.c.status == Status.PENDING)
+        ).scalar_one()
+        if waiting >= admission.max_queue:
+            raise QueueFull(waiting, admission.max_queue)
+        theirs = users.c.email == normalise_email(request.email), executions.c.created_at > db_clock(-86_400)
+        recent = (
+            select(executions.c.created_at, db_clock(-86_400).label("day_ago"))
+            .join(users, users.c.user_id == executions.c.user_id)
+            .where(*theirs)
+            .order_by(executions.c.created_at)
+        )
+        found = connection.execute(recent).all()
+        if len(found) >= admission.max_per_user_day:
+            oldest = found[len(found) - admission.max_per_user_day]
+            left = oldest.created_at - oldest.day_ago
+            raise QuotaSpent(admission.max_per_user_day, max(1.0, left.total_seconds()))
 
     def refuse(self, delivery_key: str, request: Any, reason: str) -> bool:
         """Keep a refused delivery: what came (any JSON value, or the text where it was none) and why not.

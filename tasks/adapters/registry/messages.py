@@ -66,6 +66,15 @@ class Messages(Database):
             rows = connection.execute(query.order_by(messages.c.message_id).limit(limit))
             return [_message(row) for row in rows]
 
+    def last_messages(self, execution_id: str, before_id: int | None = None, limit: int = 100) -> list[Message]:
+        """The end of the conversation, or of what came before ``before_id``; oldest first."""
+        query = select(messages).where(messages.c.execution_id == execution_id)
+        if before_id is not None:
+            query = query.where(messages.c.message_id < before_id)
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(messages.c.message_id.desc()).limit(limit)).all()
+        return [_message(row) for row in reversed(rows)]
+
     def undelivered_messages(self, execution_id: str) -> list[Message]:
         """What people wrote and the agent has not been given yet, oldest first."""
         waiting = messages.c.author == "user", messages.c.delivered_at.is_(None)

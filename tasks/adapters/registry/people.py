@@ -26,11 +26,13 @@ from tasks.adapters.registry.schema import (
     events,
     executions,
     leases,
+    links,
     messages,
     questions,
     releases,
     resources,
     runs,
+    screens,
     sessions,
     sites,
     slots,
@@ -43,7 +45,7 @@ from tasks.domain.pipeline import Verb
 from tasks.domain.request import normalise_email
 from tasks.domain.traces import Traces
 
-UNNAMED = frozenset({"machines"})
+UNNAMED = frozenset({"machines", "hooks"})
 """Tables that hold nothing of any person; every other one is exported and erased."""
 
 _SECRET = frozenset({"sha256"})
@@ -256,6 +258,8 @@ def _theirs(user_id: str) -> list[tuple[Table, ColumnElement[bool]]]:
         (steps, steps.c.run_id.in_(own_runs)),
         (releases, releases.c.session_id.in_(own_sessions)),
         (leases, leases.c.site_name.in_(own_sites)),
+        (links, links.c.execution_id.in_(own)),
+        (screens, screens.c.execution_id.in_(own)),
         (sites, sites.c.execution_id.in_(own)),
         (api_keys, api_keys.c.user_id == user_id),
         (events, events.c.execution_id.in_(own) | events.c.run_id.in_(own_runs)),

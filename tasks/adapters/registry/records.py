@@ -50,6 +50,20 @@ class RunRecord:
     dispatched_at: datetime | None
     ended_at: datetime | None
     machine_id: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of a run. ``status``: running, done or failed; ``error`` says why it failed."""
+
+    step: Step
+    status: str
+    attempt: int
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +159,38 @@ class Question:
     asked_at: datetime
     expires_at: datetime
     answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What the agent's terminal showed last, as text."""
+
+    body: str
+    shown_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Of the key itself only the hash is kept. ``user_id``: it is good for this user's executions alone."""
+
+    key_id: str
+    user_id: str | None
+    label: str
+    scopes: frozenset[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """How a webhook fares. ``failures`` counts deliveries that were refused since the last good one, or resumption."""
+
+    name: str
+    failures: int = 0
+    reason: str | None = None
+    failed_at: datetime | None = None
+    accepted_at: datetime | None = None
+    paused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

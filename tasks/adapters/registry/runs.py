@@ -1,10 +1,12 @@
 """Runs: who asked for one, which Prefect flow run does it, and which wait for the dispatcher."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from tasks.adapters.registry.database import Database
+from tasks.adapters.registry.errors import RunWaits
 from tasks.adapters.registry.intake import check_key, digest
 from tasks.adapters.registry.records import RunRecord
 from tasks.adapters.registry.schema import FINAL, db_clock, deliveries, events, runs, steps
@@ -26,6 +28,8 @@ def run_record(row: Row[Any]) -> RunRecord:
         dispatched_at=row.dispatched_at,
         ended_at=row.ended_at,
         machine_id=row.machine_id,
+        parameters=row.parameters,
+        cancel_requested=row.cancel_requested_at is not None,
     )
 
 
@@ -33,13 +37,17 @@ _WAITING = runs.c.flow_run_id.is_(None), runs.c.status == Status.PENDING
 
 
 class Runs(Database):
-    def request_run(self, execution_id: str, verb: Verb, delivery_key: str) -> str:
+    def request_run(
+        self, execution_id: str, verb: Verb, delivery_key: str, parameters: Mapping[str, Any] | None = None
+    ) -> str:
         """The id of the run that will do this. Asking twice before it is dispatched asks for one run.
 
-        Raises UnknownExecution, and DeliveryConflict where the key stands for something else.
+        ``parameters`` are what its flow is told beside the execution's id. Raises UnknownExecution, DeliveryConflict
+        where the key stands for something else, and RunWaits where such a run waits with other parameters.
         """
         check_key(delivery_key)
-        body_sha256 = digest({"verb": verb, "execution_id": execution_id})
+        told = dict(parameters) if parameters else None
+        body_sha256 = digest({"verb": verb, "execution_id": execution_id, **({"parameters": told} if told else {})})
         with self._write() as connection:
             execution = self._lock_execution(connection, execution_id)
             known = select(deliveries.c.body_sha256, deliveries.c.run_id).where(
@@ -51,9 +59,14 @@ class Runs(Database):
                     raise DeliveryConflict(delivery_key)
                 return str(before.run_id)
             same = runs.c.execution_id == execution_id, runs.c.verb == verb
-            run_id = connection.execute(select(runs.c.run_id).where(*same, *_WAITING)).scalar()
+            waiting = connection.execute(select(runs.c.run_id, runs.c.parameters).where(*same, *_WAITING)).one_or_none()
+            if waiting is not None and waiting.parameters != told:
+                raise RunWaits(execution_id, verb)
+            run_id = waiting.run_id if waiting is not None else None
             if run_id is None:
                 run_id = self._add_run(connection, execution, verb, None, 1)
+                if told:
+                    connection.execute(runs.update().where(runs.c.run_id == run_id).values(parameters=told))
                 ring(connection)
             row = {"body_sha256": body_sha256, "run_id": run_id, "refusal": None, "refused_body": None}
             statement = self._insert(deliveries).values(delivery_key=delivery_key, **row)
@@ -113,6 +126,26 @@ class Runs(Database):
             self._next_attempt(connection, execution, mine, attempt)
         return self._run(connection, mine.run_id)
 
+    def request_cancel(self, execution_id: str) -> list[str]:
+        """Ask for the end of the runs that build or redeploy this and are not over; their ids. The dispatcher, which
+        may speak to Prefect, ends them. Asking again changes nothing. Raises UnknownExecution.
+        """
+        mine = runs.c.execution_id == execution_id, runs.c.verb.in_([verb.value for verb in Verb if verb.leads])
+        with self._write() as connection:
+            self._lock_execution(connection, execution_id)
+            found = connection.execute(select(runs).where(*mine, runs.c.status.not_in(FINAL))).all()
+            for run in found:
+                if run.cancel_requested_at is None:
+                    this = runs.update().where(runs.c.run_id == run.run_id)
+                    connection.execute(this.values(cancel_requested_at=db_clock()))
+                    self._note(connection, "cancel_requested", execution_id, run.run_id, verb=run.verb)
+            ring(connection)
+        return [run.run_id for run in found]
+
+    def cancel_requests(self) -> list[RunRecord]:
+        """Runs that somebody wants to end and that are not over, oldest first."""
+        return self._list(runs.c.cancel_requested_at.is_not(None), runs.c.status.not_in(FINAL))
+
     def undispatched(self) -> list[RunRecord]:
         """Runs that no Prefect flow run does yet, oldest first."""
         return self._list(*_WAITING)
@@ -120,6 +153,21 @@ class Runs(Database):
     def active_runs(self) -> list[RunRecord]:
         """Runs that Prefect has and that are not over, oldest first."""
         return self._list(runs.c.flow_run_id.is_not(None), runs.c.status.not_in(FINAL))
+
+    def leading_runs(self, execution_ids: Iterable[str]) -> dict[str, RunRecord]:
+        """Of each execution the run that it shows."""
+        found = self._list(runs.c.leads, runs.c.execution_id.in_(sorted(set(execution_ids))))
+        return {run.execution_id: run for run in found}
+
+    def unfinished_runs(self, execution_id: str) -> list[RunRecord]:
+        """What is being done to one execution, or waits to be, oldest first."""
+        return self._list(runs.c.execution_id == execution_id, runs.c.status.not_in(FINAL))
+
+    def count_runs(self) -> dict[Status, int]:
+        """How many runs have each status that is not final; those without any are left out."""
+        query = select(runs.c.status, func.count()).where(runs.c.status.not_in(FINAL)).group_by(runs.c.status)
+        with self._read() as connection:
+            return {Status(status): count for status, count in connection.execute(query)}
 
     def runs_of(self, flow_run_id: str) -> list[RunRecord]:
         """What one Prefect flow run works on: one run, or one an execution for a re-verification of many."""
@@ -201,7 +249,7 @@ class Runs(Database):
         over = Status(run.status).is_final
         values: dict[str, Any] = {"attempt": attempt}
         if over:
-            values |= {"status": Status.PENDING, "ended_at": None}
+            values |= {"status": Status.PENDING, "ended_at": None, "cancel_requested_at": None}
         connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**values))
         self._note(connection, "attempt", execution.execution_id, run.run_id, attempt=attempt)
         if over and run.leads:

@@ -36,7 +36,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from tasks.domain.check import Outcome
 from tasks.domain.pipeline import TOTAL_STEPS, SiteState, Status, Verb, Verdict
 
-REVISION = "0003"
+REVISION = "0004"
 """The alembic revision that these tables are at."""
 
 
@@ -206,6 +206,9 @@ runs = Table(
     Column("ended_at", Utc()),
     # Where its engine runs; another machine knows no more than the record.
     Column("machine_id", Text),
+    # What its flow is told beside the execution's id.
+    Column("parameters", Document),
+    Column("cancel_requested_at", Utc()),
     # One flow run re-verifies many executions.
     UniqueConstraint("flow_run_id", "execution_id"),
     _known("verb", Verb),
@@ -374,6 +377,34 @@ slots = Table(
     _moment("asked_at"),
     Column("taken_at", Utc()),
     _known("kind", ("agent",)),
+)
+
+screens = Table(
+    "screens",
+    metadata,
+    Column("execution_id", ForeignKey("executions.execution_id"), primary_key=True),
+    Column("body", Words, nullable=False),
+    _moment("shown_at"),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("execution_id", ForeignKey("executions.execution_id"), nullable=False, index=True),
+    _moment("created_at"),
+)
+
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("reason", Words),
+    Column("failed_at", Utc()),
+    Column("accepted_at", Utc()),
+    Column("paused_at", Utc()),
+    CheckConstraint("failures >= 0", name="failures_are_counted"),
 )
 
 api_keys = Table(

@@ -88,6 +88,11 @@ class Slots(Database):
             this = slots.c.kind == kind, slots.c.run_id == run_id
             return connection.execute(slots.delete().where(*this)).rowcount == 1
 
+    def slots_taken(self, kind: str) -> int:
+        """How many runs that are not over have one."""
+        with self._read() as connection:
+            return sum(claim.taken for claim in self._claims(connection, kind))
+
     def queue_position(self, execution_id: str, per_user: int | None = None) -> int | None:
         """The place of an execution that waits, 1 for the next; None where it does not wait, or is unknown.
 

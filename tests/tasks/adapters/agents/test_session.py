@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -519,3 +519,20 @@ def test_what_an_agent_nested_in_its_events_folder_does_not_keep_the_next_one_fr
     agent = stage.agent("obeys")
     agent.start()
     ask(stage, agent)
+
+
+def test_what_the_terminal_shows_is_told_when_it_is_another_picture(stage: Stage) -> None:
+    shown: list[list[str]] = []
+
+    def show(lines: Sequence[str]) -> None:
+        shown.append(list(lines))
+        if len(shown) == 1:
+            raise ConnectionError("the database is away")
+
+    agent = stage.agent("obeys", show=show)
+    agent.start()
+    for phase in (Phase.PLANNING, Phase.CODING):
+        ask(stage, agent, phase=phase)
+    assert 2 <= len(shown) <= 8, "each phase's end at least, and not every look"
+    assert shown[-1] != shown[0]
+    assert any("prompts/current.txt" in line for line in shown[-1])

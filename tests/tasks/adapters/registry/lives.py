@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Table, select
 
 from tasks.adapters.registry import Accepted, Registry
-from tasks.adapters.registry.schema import api_keys, metadata, slots
+from tasks.adapters.registry.schema import metadata, slots
 from tasks.domain.check import Check, Finding, Outcome
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Failure, Status, Step, Verb
@@ -37,9 +37,10 @@ def a_life(registry: Registry, key: str = "life", email: str = EMAIL, phone: str
     registry.record_check(run_id, Check(name="health_check", outcome=Outcome.FAILED, findings=(finding,)))
     registry.post_message(execution_id, "user", f"call me at {phone}")
     registry.ask_question(run_id, "plan", 1, f"Is this plan right? {CANARY}", 60)
+    registry.add_key(f"key of {email}", f"hash-{key}", ["read"], accepted.user_id)
+    registry.add_link(execution_id, f"link-{key}")
+    registry.write_screen(execution_id, f"> building {CANARY} for {email}")
     with registry.engine.begin() as connection:
-        key_row = {"label": f"key of {email}", "sha256": f"hash-{key}", "scopes": ["build"]}
-        connection.execute(api_keys.insert().values(key_id=f"key-{key}", user_id=accepted.user_id, **key_row))
         connection.execute(slots.insert().values(kind="agent", run_id=run_id))
     registry.set_status(
         execution_id, Status.FAILED, Failure(step=2, step_name="create_session", message=CANARY), run_id=run_id
