@@ -11,7 +11,7 @@ from deployments.front.access import TheCaller, TheFront, Visit, Visiting
 from deployments.front.bodies import JsonRoute
 from deployments.front.problems import MEDIA_TYPE, Problem, allowed_words, unknown, who_are_you
 from deployments.front.scopes import Scope
-from deployments.front.stream import Streams
+from deployments.front.stream import EventStream, Streams
 from tasks.domain.pipeline import Status
 from tasks.domain.request import SiteRequest
 
@@ -184,7 +184,7 @@ async def events(
         str | None,
         Header(alias="Last-Event-ID", description="The event that was got last; browsers send it by themselves."),
     ] = None,
-) -> StreamingResponse:
+) -> EventStream:
     """Resumes after `Last-Event-ID`, and never skips in silence."""
     streams: Streams = request.app.state.streams
     if last_event_id:
@@ -192,8 +192,7 @@ async def events(
             raise Problem.about("Last-Event-ID", "it is not one of ours", "the id of an event", status=400)
         after = int(last_event_id)
     streams.admit(visit.caller.name)
-    feed = streams.feed(visit.caller.name, visit.execution_id, after, screen)
-    return StreamingResponse(feed, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return EventStream(streams, visit.caller.name, streams.feed(visit.execution_id, after, screen))
 
 
 @router.post(

@@ -9,9 +9,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments.front.problems import Problem
 from tasks.adapters.registry import Event, Registry
@@ -23,6 +27,9 @@ LOOK_S = 0.15
 HEARTBEAT_S = 15.0
 LIFETIME_S = 600.0
 """Then the client connects anew, and its right is looked at again."""
+
+UNREAD_S = 60.0
+"""How long a client may read nothing while there is something for it."""
 
 PER_CALLER = 10
 PAGE = 100
@@ -89,27 +96,23 @@ class Streams:
     def __init__(self, registry: Registry, limit: int) -> None:
         self.registry, self.limit = registry, limit
         self.pulse = Pulse(registry)
-        self.heartbeat_s, self.lifetime_s = HEARTBEAT_S, LIFETIME_S
+        self.heartbeat_s, self.lifetime_s, self.unread_s = HEARTBEAT_S, LIFETIME_S, UNREAD_S
         self._open: Counter[str] = Counter()
 
     def admit(self, caller: str) -> None:
-        """Raises Problem where there are too many. What was admitted has to be `feed`, which lets go of it."""
+        """Raises Problem where there are too many. What was admitted is to be released."""
         if self._open.total() >= self.limit:
             raise Problem.later(503, "too many event streams are open; ask for the progress instead", 30)
         if self._open[caller] >= PER_CALLER:
             raise Problem.later(429, f"{PER_CALLER} event streams of yours are open; close one", 30)
         self._open[caller] += 1
 
-    async def feed(self, caller: str, execution_id: str, after: int, screen: bool) -> AsyncIterator[bytes]:
-        try:
-            async for line in self._feed(execution_id, after, screen):
-                yield line
-        finally:
-            self._open[caller] -= 1
-            if self._open[caller] <= 0:
-                del self._open[caller]
+    def release(self, caller: str) -> None:
+        self._open[caller] -= 1
+        if self._open[caller] <= 0:
+            del self._open[caller]
 
-    async def _feed(self, execution_id: str, after: int, screen: bool) -> AsyncIterator[bytes]:
+    async def feed(self, execution_id: str, after: int, screen: bool) -> AsyncIterator[bytes]:
         end = time.monotonic() + self.lifetime_s
         yield b"retry: 1000\n\n"
         seen, shown = after, None
@@ -130,6 +133,25 @@ class Streams:
                 shown = picture.shown_at
             if not await self.pulse.wait(execution_id, (seen, shown), screen, self.heartbeat_s):
                 yield b": still here\n\n"
+
+
+class EventStream(StreamingResponse):
+    """One admitted stream; it is released however it ends, also before its first line, and when nobody reads."""
+
+    def __init__(self, streams: Streams, caller: str, lines: AsyncIterator[bytes]) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._streams, self._caller = streams, caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patiently(message: Message) -> None:
+            async with asyncio.timeout(self._streams.unread_s):
+                await send(message)
+
+        try:
+            with suppress(TimeoutError):
+                await super().__call__(scope, receive, patiently)
+        finally:
+            self._streams.release(self._caller)
 
 
 def _event(event: Event) -> bytes:
