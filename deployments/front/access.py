@@ -91,6 +91,18 @@ def caller_of(
 
 TheCaller = Annotated[Caller, Depends(caller_of)]
 
+
+async def orderer(front: TheFront, caller: TheCaller) -> Caller:
+    """Before the order is looked at: who may not order at all learns nothing of what is wrong with it."""
+    if not caller.is_stranger:
+        caller.need(Scope.ORDER)
+    elif front.settings.web_form == "closed":
+        raise who_are_you()
+    return caller
+
+
+TheOrderer = Annotated[Caller, Depends(orderer)]
+
 ExecutionId = Annotated[
     str,
     Path(
