@@ -495,7 +495,7 @@ def test_a_person_orders_watches_answers_and_looks_after_the_site(open_door: Ope
     expect(page.locator("#step-3")).to_have_class(re.compile("is-done"))
     page.fill("#message", "half a thought")  # what happens meanwhile leaves it alone
     story.ask("plan", "Shall this be built?")
-    expect(page.locator(".plan table")).to_contain_text("twelve breads")
+    expect(page.locator(".ask .plan table")).to_contain_text("twelve breads")
     assert page.input_value("#message") == "half a thought"
     page.fill("#changes", "more bread")
     page.click("text=Yes, build it")
@@ -619,7 +619,7 @@ def test_strangers_texts_never_run(open_door: OpenDoor, visitor: Visitor) -> Non
         expect(page.locator("main")).to_contain_text(text)
     unrun(page)
     story.ask("plan", everything, 2)
-    expect(page.locator(".plan")).to_contain_text("__xss")
+    expect(page.locator(".ask .plan")).to_contain_text("__xss")
     unrun(page)
     for link in page.locator("main a").all():
         assert not (link.get_attribute("href") or "").startswith(("javascript", "data"))
