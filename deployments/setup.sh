@@ -25,9 +25,11 @@ has tmux || need tmux
 has bwrap || need bubblewrap
 has git || need git
 case "${1:-}" in
-  check | test | test-faults) # the tests run dynamic sites that are written for node
+  check | test | test-faults) # the tests run dynamic sites that are written for node, and the README's commands
     has node || need nodejs
     has npm || need npm
+    has curl || need curl
+    has openssl || need openssl
     ;;
 esac
 if [ "${1:-}" = test-faults ]; then

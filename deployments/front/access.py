@@ -108,6 +108,22 @@ def known(front: Front, kind: Kind, sha256: str, address: str) -> Caller | None:
 
 TheCaller = Annotated[Caller, Depends(caller_of)]
 
+
+def may_order(front: Front, caller: Caller) -> None:
+    """Raises Problem. Looked at before the order: who may not order learns nothing of what is wrong with it."""
+    if not caller.is_stranger:
+        caller.need(Scope.ORDER)
+    elif front.settings.web_form == "closed":
+        raise who_are_you()
+
+
+async def orderer(front: TheFront, caller: TheCaller) -> Caller:
+    may_order(front, caller)
+    return caller
+
+
+TheOrderer = Annotated[Caller, Depends(orderer)]
+
 ExecutionId = Annotated[
     str,
     Path(

@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from deployments.front import files, hooks, models, service
-from deployments.front.access import TheCaller, TheFront, Visit, Visiting
+from deployments.front.access import TheCaller, TheFront, TheOrderer, Visit, Visiting
 from deployments.front.bodies import JsonRoute
 from deployments.front.problems import MEDIA_TYPE, Problem, allowed_words, unknown, who_are_you
 from deployments.front.scopes import Scope
-from deployments.front.stream import Streams
+from deployments.front.stream import EventStream, Streams
 from tasks.domain.pipeline import Status
 from tasks.domain.request import SiteRequest
 
@@ -85,7 +85,7 @@ def health(front: TheFront) -> models.Health:
 @router.post("/api/create-user", status_code=202, tags=["order"], summary="Order a website", responses=_WRITING)
 def create_user(
     front: TheFront,
-    caller: TheCaller,
+    caller: TheOrderer,
     request: SiteRequest,
     key: IdempotencyKey = None,
     invite: Annotated[
@@ -184,7 +184,7 @@ async def events(
         str | None,
         Header(alias="Last-Event-ID", description="The event that was got last; browsers send it by themselves."),
     ] = None,
-) -> StreamingResponse:
+) -> EventStream:
     """Resumes after `Last-Event-ID`, and never skips in silence."""
     streams: Streams = request.app.state.streams
     return streams.answer(visit.caller.name, visit.execution_id, after, screen, last_event_id)

@@ -23,13 +23,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ValidationError
 
 from deployments.front import bodies, files, hooks, models, service, showing
-from deployments.front.access import Caller, TheFront, Visit, known, visit_of
+from deployments.front.access import Caller, TheFront, Visit, known, may_order, visit_of
 from deployments.front.problems import Problem, problem_of
 from deployments.front.scopes import Scope
 from deployments.front.service import Front
 from deployments.front.session import Seal, caller_of, close_session, open_session, same_origin, secret_in
 from deployments.front.settings import FrontSettings
-from deployments.front.stream import Streams
+from deployments.front.stream import EventStream, Streams
 from deployments.front.tokens import KEY, LINK, sha256_of
 from tasks.domain.pipeline import SiteState, Status, Step
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType
@@ -329,6 +329,10 @@ def order_again(pages: ThePages, front: TheFront, visit: Reading) -> Response:
 @router.post("/")
 def order(pages: ThePages, front: TheFront, caller: Browsing, form: TheForm) -> Response:
     """Take the order and go to its page; or show the form again with what was typed, and what is wrong with it."""
+    try:
+        may_order(front, caller)
+    except Problem as refused:
+        return _order_page(pages, front, caller, form, problem=refused, status=refused.status)
     given = {name: hooks.as_people_write(name, value.strip()) for name, value in form.items()}
     key, invite = given.pop("key", ""), given.pop("invite", "")
     try:
@@ -416,6 +420,7 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "live": live,
         "talks": view.status in (Status.RUNNING, Status.WAITING_INPUT),
         "can": {
+            "order": visit.caller.execution_id is None or front.settings.web_form != "closed",
             "cancel": not view.status.is_final and not any(run.cancel_requested for run in runs),
             "retry": settled and service.can_retry(front, record),
             "redeploy": built,
@@ -444,7 +449,7 @@ async def events(
     visit: Reading,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
-) -> StreamingResponse:
+) -> EventStream:
     streams: Streams = request.app.state.streams
     return streams.answer(visit.caller.name, visit.execution_id, after, True, last_event_id, named="news")
 

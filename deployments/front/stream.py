@@ -9,11 +9,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments.front.problems import Problem
 from tasks.adapters.registry import Event, Registry
@@ -25,6 +27,9 @@ LOOK_S = 0.15
 HEARTBEAT_S = 15.0
 LIFETIME_S = 600.0
 """Then the client connects anew, and its right is looked at again."""
+
+UNREAD_S = 60.0
+"""How long a client may read nothing while there is something for it."""
 
 PER_CALLER = 10
 PAGE = 100
@@ -91,11 +96,11 @@ class Streams:
     def __init__(self, registry: Registry, limit: int) -> None:
         self.registry, self.limit = registry, limit
         self.pulse = Pulse(registry)
-        self.heartbeat_s, self.lifetime_s = HEARTBEAT_S, LIFETIME_S
+        self.heartbeat_s, self.lifetime_s, self.unread_s = HEARTBEAT_S, LIFETIME_S, UNREAD_S
         self._open: Counter[str] = Counter()
 
     def admit(self, caller: str) -> None:
-        """Raises Problem where there are too many. What was admitted has to be `feed`, which lets go of it."""
+        """Raises Problem where there are too many. What was admitted is to be released."""
         if self._open.total() >= self.limit:
             raise Problem.later(503, "too many event streams are open; ask for the progress instead", 30)
         if self._open[caller] >= PER_CALLER:
@@ -110,7 +115,7 @@ class Streams:
         screen: bool,
         last_event_id: str | None,
         named: str | None = None,
-    ) -> StreamingResponse:
+    ) -> "EventStream":
         """The stream, from ``last_event_id`` where the client comes back with one; ``named``: all events of the record
         under one name. Raises Problem.
         """
@@ -119,21 +124,14 @@ class Streams:
                 raise Problem.about("Last-Event-ID", "it is not one of ours", "the id of an event", status=400)
             after = int(last_event_id)
         self.admit(caller)
-        feed = self.feed(caller, execution_id, after, screen, named)
-        return StreamingResponse(feed, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return EventStream(self, caller, self.feed(execution_id, after, screen, named))
 
-    async def feed(
-        self, caller: str, execution_id: str, after: int, screen: bool, named: str | None = None
-    ) -> AsyncIterator[bytes]:
-        try:
-            async for line in self._feed(execution_id, after, screen, named):
-                yield line
-        finally:
-            self._open[caller] -= 1
-            if self._open[caller] <= 0:
-                del self._open[caller]
+    def release(self, caller: str) -> None:
+        self._open[caller] -= 1
+        if self._open[caller] <= 0:
+            del self._open[caller]
 
-    async def _feed(self, execution_id: str, after: int, screen: bool, named: str | None) -> AsyncIterator[bytes]:
+    async def feed(self, execution_id: str, after: int, screen: bool, named: str | None = None) -> AsyncIterator[bytes]:
         end = time.monotonic() + self.lifetime_s
         yield b"retry: 1000\n\n"
         seen, shown = after, None
@@ -154,6 +152,25 @@ class Streams:
                 shown = picture.shown_at
             if not await self.pulse.wait(execution_id, (seen, shown), screen, self.heartbeat_s):
                 yield b": still here\n\n"
+
+
+class EventStream(StreamingResponse):
+    """One admitted stream; it is released however it ends, also before its first line, and when nobody reads."""
+
+    def __init__(self, streams: Streams, caller: str, lines: AsyncIterator[bytes]) -> None:
+        super().__init__(lines, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._streams, self._caller = streams, caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def patiently(message: Message) -> None:
+            async with asyncio.timeout(self._streams.unread_s):
+                await send(message)
+
+        try:
+            with suppress(TimeoutError):
+                await super().__call__(scope, receive, patiently)
+        finally:
+            self._streams.release(self._caller)
 
 
 def _event(event: Event, name: str) -> bytes:

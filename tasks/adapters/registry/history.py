@@ -78,6 +78,7 @@ class History(Database):
         ``before`` is the last one's (created_at, execution_id) of the page before.
         """
         query = _executions().join(users, users.c.user_id == executions.c.user_id)
+        words = clean(words)
         if words:
             ids = (executions.c.execution_id, executions.c.user_id, executions.c.session_id, sites.c.site_name)
             beginning = [column.startswith(words, autoescape=True) for column in ids]

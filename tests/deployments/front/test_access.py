@@ -155,7 +155,9 @@ def test_a_users_key_orders_for_that_user_alone(door: Door) -> None:
 
 
 def test_a_closed_form_takes_no_strangers(door: Door) -> None:
-    problem(door.client.post("/api/create-user", json=ORDER), 401)
+    for order in (ORDER, {}, {"email": "nobody"}):
+        problem(door.client.post("/api/create-user", json=order), 401)
+        problem(door.client.post("/api/create-user", json=order, headers=door.key(Scope.READ)), 403)
     assert "executions" not in counts(door.registry)
 
 

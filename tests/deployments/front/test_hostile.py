@@ -6,22 +6,31 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import httpx
 import pytest
 
 from deployments.front.limits import BODY_LIMIT, Doorway
+from deployments.postgres import PrivateCluster
 from tasks.adapters.registry import Registry
 from tests.support.front import ORDER, Door, a_running_execution, opened, problem
 from tests.tasks.adapters.registry.orders import counts
 
 
-@pytest.fixture(scope="module")
-def door(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """One for all: nothing that is sent here leaves a trace."""
     home = tmp_path_factory.mktemp("home")
-    registry = Registry.open(f"sqlite:///{shutil.copy(migrated_sqlite, home / 'registry.db')}")
+    RUNNING.clear()
+    if request.param == "sqlite":
+        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), home / 'registry.db')}"
+    else:
+        cluster: PrivateCluster = request.getfixturevalue("postgres_cluster")
+        template: str = request.getfixturevalue("migrated_postgresql")
+        with cluster.connect() as connection:
+            connection.execute(f"CREATE DATABASE hostile TEMPLATE {template} OWNER {template}")
+        url = cluster.url(template).removesuffix(template) + "hostile"
+    registry = Registry.open(url)
     with opened(registry, home) as found:
         yield found
     registry.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -171,6 +172,26 @@ def test_streams_are_counted_and_what_was_closed_is_free(open_door: OpenDoor) ->
         time.sleep(0.05)
     with listening(door, accepted.execution_id, mine) as told:
         next(told)
+
+
+def test_who_reads_nothing_is_let_go(door: Door) -> None:
+    accepted = a_running_execution(door.registry)
+    streams = door.app.state.streams
+    streams.unread_s = 0.3
+    host, port = door.url.removeprefix("http://").split(":")
+    key = door.key()["Authorization"]
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((host, int(port)))
+        path = f"/api/executions/{accepted.execution_id}/events?screen=true"
+        deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {key}\r\n\r\n".encode())
+        end = time.monotonic() + 30
+        began = False
+        while not began or streams._open:
+            began = began or bool(streams._open)
+            assert time.monotonic() < end, "it is still fed"
+            door.registry.write_screen(accepted.execution_id, f"{time.monotonic()}" + "x" * 2_000_000)
+            time.sleep(0.1)
 
 
 def test_many_listeners_are_one_look_at_the_record(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

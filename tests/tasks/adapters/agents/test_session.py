@@ -536,3 +536,13 @@ def test_what_the_terminal_shows_is_told_when_it_is_another_picture(stage: Stage
     assert 2 <= len(shown) <= 8, "each phase's end at least, and not every look"
     assert shown[-1] != shown[0]
     assert any("prompts/current.txt" in line for line in shown[-1])
+
+
+def test_a_terminal_that_stands_still_is_shown_once_while_its_phase_goes_on(stage: Stage) -> None:
+    shown: list[list[str]] = []
+    agent = stage.agent("hangs", show=lambda lines: shown.append(list(lines)))
+    agent.start()
+    with pytest.raises(AgentSilent):
+        ask(stage, agent, deadline_s=5)
+    assert 1 <= len(shown) <= 2
+    assert len({tuple(lines) for lines in shown}) == len(shown)

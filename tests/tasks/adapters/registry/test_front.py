@@ -169,3 +169,32 @@ def test_steps_are_those_of_the_run_that_is_shown(registry: Registry) -> None:
     assert registry.owner_of(accepted.execution_id) == accepted.user_id
     assert registry.owner_of("../etc") is None
     assert registry.email_of(accepted.user_id) == "ana@example.com"
+
+
+def test_a_conversation_is_read_from_its_end(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    ids = [registry.post_message(accepted.execution_id, "agent", f"{number}") for number in range(7)]
+    last = registry.last_messages(accepted.execution_id, limit=3)
+    assert [each.message_id for each in last] == ids[-3:]
+    before = registry.last_messages(accepted.execution_id, before_id=ids[-3], limit=3)
+    assert [each.message_id for each in before] == ids[1:4]
+    assert registry.last_messages("a1b2c3d4_sess20260124143022") == []
+
+
+def test_what_goes_on_is_counted_and_named(registry: Registry) -> None:
+    waiting = registry.accept(a_request(), "waiting")
+    running = an_execution(registry, "running")
+    finished = a_finished_execution(registry, "finished")
+    assert registry.count_runs() == {Status.PENDING: 1, Status.RUNNING: 1}
+    leads = registry.leading_runs([running.execution_id, finished.execution_id])
+    assert {key: run.flow_run_id for key, run in leads.items()} == {
+        running.execution_id: "flow-running",
+        finished.execution_id: "flow-finished",
+    }
+    assert registry.unfinished_runs(finished.execution_id) == []
+    registry.request_run(finished.execution_id, Verb.ROLLBACK, "back")
+    assert [run.verb for run in registry.unfinished_runs(finished.execution_id)] == [Verb.ROLLBACK]
+    assert [run.run_id for run in registry.unfinished_runs(waiting.execution_id)] == [waiting.run_id]
+    assert registry.slots_taken("agent") == 0
+    registry.take_slot("agent", running.run_id, 1, 1)
+    assert registry.slots_taken("agent") == 1
