@@ -23,7 +23,7 @@ down: ## stop the service, and nothing else
 	@$(PY) -m deployments.service down
 
 test: check ## check, then all tests but the long part of the fault matrix
-	$(PY) -m pytest -n 2 -m "not faults"
+	$(PY) -m pytest -n 3 -m "not faults"
 
 test-faults: ## the whole fault matrix, for an hour or more; writes FAULTS.md
 	$(SETUP)

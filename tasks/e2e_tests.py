@@ -40,8 +40,9 @@ async def e2e_tests(execution: Execution, site: Site) -> SuiteResult:
             )
         )
         get_run_logger().info(
-            "suite %s passed=%d failed=%d errors=%d skipped=%d seconds=%.1f",
+            "suite %s passed=%d failed=%d errors=%d skipped=%d seconds=%.1f%s",
             *(result.status, result.passed, result.failed, result.errors, result.skipped, result.seconds),
+            f": {result.reason}" if result.reason else "",
         )
         check = _as_check(result)
         await patiently(registry().record_check, execution.run_id, check)

@@ -95,7 +95,7 @@ class Claude:
     def way(self) -> Way:
         always = [*self.domains, *(_LOGIN_HOSTS if self.login else ())]
         allowed = {"*": always, "coding": list(self.registries)}
-        return Way(self.api, self.key, allowed, self.requests)
+        return Way(self.api, self.key, allowed, self.requests, private=list(self.registries))
 
 
 def find_program(named: str) -> Path:

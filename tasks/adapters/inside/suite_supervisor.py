@@ -31,7 +31,7 @@ _PR_SET_DUMPABLE = 4
 class Written:
     """The tests in a suite's text, as (class, name) with the class as JUnit files name it.
 
-    ``certain`` are those that are there whatever happens; ``possible`` are below an ``if`` and the like.
+    ``certain`` are those that are there whatever happens; ``possible`` are below an ``if`` or a decorator of its own.
     """
 
     def __init__(self, source: bytes, module: str) -> None:
@@ -49,7 +49,7 @@ class Written:
     def _read(self, body: list[ast.stmt], owner: str, found: set[tuple[str, str]]) -> None:
         for node in body:
             if isinstance(node, ast.FunctionDef) and _is_test(node):
-                found.add((owner, node.name))
+                (found if _is_kept(node) else self.possible).add((owner, node.name))
             elif isinstance(node, ast.AsyncFunctionDef) and _is_test(node):
                 self.complaints.append(f"{owner}::{node.name} is an async def, which pytest does not run")
             elif isinstance(node, ast.ClassDef) and self._holds_tests(node):
@@ -82,6 +82,11 @@ class Written:
 def _is_test(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     fixture = any("fixture" in ast.unparse(each) for each in node.decorator_list)
     return node.name.startswith("test") and not fixture
+
+
+def _is_kept(node: ast.FunctionDef) -> bool:
+    """Whether it is a test whatever happens: a decorator of the suite's own may leave it out, as for want of cases."""
+    return all(ast.unparse(each).startswith("pytest.mark.") for each in node.decorator_list)
 
 
 class Witness:

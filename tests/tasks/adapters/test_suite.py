@@ -682,6 +682,12 @@ def test_tests_that_nobody_would_run_are_named_and_classes_that_are_none_are_not
     assert (written.certain, written.possible) == (set(), set())
 
 
+def test_a_test_that_a_decorator_of_the_suites_own_may_leave_out_is_not_missed() -> None:
+    source = b"@each([])\ndef test_a(x): ...\n@pytest.mark.parametrize('x', [])\ndef test_b(x): ...\ndef test_c(): ..."
+    written = Written(source, "t")
+    assert (written.certain, written.possible) == ({("t", "test_b"), ("t", "test_c")}, {("t", "test_a")})
+
+
 def test_sums_that_a_junit_file_claims_are_not_believed() -> None:
     case = b"<testcase><error/><failure/></testcase>"
     junit = b'<testsuites><testsuite tests="100" failures="0">' + case + b"</testsuite></testsuites>"
