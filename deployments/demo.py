@@ -157,8 +157,18 @@ def request_for(text: str, site_type: str = SiteType.STATIC, agent: str = AgentK
     )
 
 
-def order(registry: Registry, url: str, request: SiteRequest) -> tuple[str, str, str]:
-    """Order it at the front door, with a key that is good for this one order: user, session and execution.
+@dataclass(frozen=True)
+class Ordered:
+    """``page`` is where a person watches and steers it; whoever has it may."""
+
+    user_id: str
+    session_id: str
+    execution_id: str
+    page: str
+
+
+def order(registry: Registry, url: str, request: SiteRequest) -> Ordered:
+    """Order it at the front door, with a key that is good for this one order.
 
     Raises ServiceRefused with the front door's words.
     """
@@ -175,7 +185,7 @@ def order(registry: Registry, url: str, request: SiteRequest) -> tuple[str, str,
         registry.revoke_key(key.key_id)
     if answer.status_code != httpx.codes.ACCEPTED:
         raise ServiceRefused(f"the front door refused the order: {told.get('detail', answer.status_code)}")
-    return told["user_id"], told["session_id"], told["execution_id"]
+    return Ordered(told["user_id"], told["session_id"], told["execution_id"], told["links"]["page"])
 
 
 def follow(
@@ -265,11 +275,13 @@ def main() -> int:
             console.print(words, markup=False)
         registry = Registry.open(service.registry_url.get_secret_value())
         began = time.monotonic()
-        user_id, session_id, execution_id = order(registry, service.web_url, request)
+        ordered = order(registry, service.web_url, request)
+        execution_id = ordered.execution_id
         console.print(f"building execution {execution_id}: {request.requirements[:100]}", markup=False)
+        console.print(f"watch and steer it at {ordered.page}", markup=False)
         with Screen(console) as screen:
             progress, rows = follow(registry, execution_id, screen)
-        workspace = Workspace.of(service.home, user_id, session_id)
+        workspace = Workspace.of(service.home, ordered.user_id, ordered.session_id)
         words, well = closing_words(service, progress, rows, workspace, time.monotonic() - began)
         console.print(words, markup=False)
         return 0 if well else 1

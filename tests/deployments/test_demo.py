@@ -148,9 +148,10 @@ def test_anything_less_is_said_in_words_and_by_the_exit_code(
 
 
 def test_the_demo_orders_at_the_front_door_with_a_key_that_is_worthless_afterwards(door: Door) -> None:
-    user_id, session_id, execution_id = order(door.registry, door.url, request_for(TEXT))
-    record = door.registry.execution(execution_id)
-    assert (record.user_id, record.session_id) == (user_id, session_id)
+    ordered = order(door.registry, door.url, request_for(TEXT))
+    record = door.registry.execution(ordered.execution_id)
+    assert (record.user_id, record.session_id) == (ordered.user_id, ordered.session_id)
+    assert f"/e/{ordered.execution_id}?token=" in ordered.page
     (key,) = door.registry.api_keys()
     assert key.scopes == {"order"}
     assert key.revoked_at is not None
