@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import record, start, whole
+from tests.benchmarks import claude_turns, record, start, whole
 from tests.benchmarks.__main__ import signals_in_their_own_process
 from tests.support.service import ServiceUnderTest
 
@@ -27,3 +27,8 @@ def test_the_shell_script_does_the_same_work() -> None:
 
 def test_the_record_is_measured() -> None:
     assert record.measure(count=1000, rounds=2)["executions"] == 1000
+
+
+def test_turns_of_claude_are_measured() -> None:
+    found = claude_turns.measure(2)
+    assert 0 < found["median_ms"] <= found["max_ms"]

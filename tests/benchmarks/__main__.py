@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import many, record, start, whole
+from tests.benchmarks import claude_turns, many, record, start, whole
 from tests.support.faults import Battered
 from tests.support.service import ROOT, ServiceUnderTest, dispose, new_service
 
@@ -82,6 +82,7 @@ def main() -> None:
         }
     finally:
         dispose(service)
+    results["claude_turn_end_to_return"] = claude_turns.measure(20)
     folder = Path(ROOT, "bench-results")
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
