@@ -5,7 +5,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,22 @@ def remove_tree(root: Path) -> None:
             os.rmdir(root.name, dir_fd=parent)
     finally:
         os.close(parent)
+
+
+def weigh(roots: Iterable[Path], enough_bytes: int) -> int:
+    """What lies below ``roots`` takes on disk, in bytes; it stops looking at ``enough_bytes``. No link is followed.
+
+    Folders that vanish or are closed while it looks count for nothing.
+    """
+    total, folders = 0, [os.fspath(root) for root in roots]
+    while folders and total < enough_bytes:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                total += status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(entry.path)
+    return total
 
 
 @contextmanager

@@ -51,6 +51,8 @@ class Evidence:
     last_lines: tuple[str, ...] = ()
     dollars: float = 0.0
     dollars_allowed: float | None = None
+    disk_bytes: int = 0
+    disk_allowed: int | None = None
     overdue: bool = False
 
 
@@ -114,6 +116,11 @@ def refusal(evidence: Evidence) -> tuple[str, str] | None:
         return (
             f"it has cost ${evidence.dollars:.2f}, and ${evidence.dollars_allowed:.2f} are allowed",
             "raise the limit in the coding agent's block, then retry the run",
+        )
+    if evidence.disk_allowed is not None and evidence.disk_bytes > evidence.disk_allowed:
+        return (
+            f"it has filled more than {evidence.disk_allowed // 2**20:,} MB of the disk",
+            "look at what it wrote below its workspace, then retry the run or tear it down",
         )
     last = evidence.last
     if evidence.turn is Turn.IDLE and last is not None and last.name == "StopFailure":

@@ -22,8 +22,9 @@ from tasks.adapters.agents.runtime import Delivery, Program, RuntimeFolder, Sess
 from tasks.adapters.agents.transcript import Transcript
 from tasks.adapters.sandbox import cgroup
 from tasks.adapters.tmux import TmuxError, TmuxSession
+from tasks.adapters.trees import weigh
 from tasks.adapters.waiting import NET_S, NEVER, AnyOf, Changes, Flag, until_content
-from tasks.adapters.workspace import Workspace, write_atomic
+from tasks.adapters.workspace import AGENT_WRITABLE, Workspace, write_atomic
 from tasks.domain.agent import INSTRUCTION, STATUS_LIMIT_BYTES, Phase, Turn, signalled_phases, turn_after
 from tasks.domain.agent_state import Doing, Evidence, Passage, read_state
 from tasks.domain.errors import (
@@ -42,6 +43,12 @@ START_UP = "start-up"
 ENTER_AFTER_S = (0.0, 1.0, 3.0, 10.0)
 """When Enter is pressed, counted from the paste, while nothing shows that the prompt was taken. Some programs swallow
 it while they still start (Claude Code: up to 6 s)."""
+
+DISK_BYTES = 4 << 30
+"""What an agent may write to the folders that are its to write, installed packages included."""
+
+_WEIGH_EVERY_S, _WEIGH_SHARE = 10.0, 0.05
+"""How often that is looked at; rarer where looking takes more than this share of the time."""
 
 _ENTER_AFTER_ADOPTION_S = (0.2, 1.0, 3.0, 10.0)
 _LAST_LINES = 20
@@ -76,9 +83,9 @@ class TerminalAgent:
 
     ``argv`` may be a function, which is called only where a program is launched: what it needs (bubblewrap, a key) may
     be missing where a session is only looked at or ended. ``session_id``: whose events count, where they say whose.
-    ``dollars``: what it may cost, by its own account; None: no limit. ``desk`` is where people are; a phase's deadline
-    does not run while it waits for one of them, for ``patience_s`` at most. ``remind``: an agent that has stopped
-    without its signal is told so once.
+    ``dollars``: what it may cost, by its own account; None: no limit. ``disk_bytes``: what it may write. ``desk`` is
+    where people are; a phase's deadline does not run while it waits for one of them, for ``patience_s`` at most.
+    ``remind``: an agent that has stopped without its signal is told so once.
     ``show`` is given the screen's lines, when they are others, every two seconds at most; it may raise ConnectionError.
     ``owner`` is the run that `start` makes the session's owner.
     Set ``cancelled`` to make a waiting `start` or `ask` raise AskCancelled at once; the session lives on. So does
@@ -93,6 +100,7 @@ class TerminalAgent:
         *,
         session_id: str = "",
         dollars: float | None = None,
+        disk_bytes: int = DISK_BYTES,
         desk: Desk | None = None,
         show: Callable[[Sequence[str]], None] | None = None,
         patience_s: float = 0,
@@ -109,6 +117,7 @@ class TerminalAgent:
         self._argv = argv
         self._session_id = session_id
         self._dollars = dollars
+        self._disk_bytes, self._weight, self._weigh_at = disk_bytes, 0, float("-inf")
         self._desk: Desk = desk or Nobody()
         self._show = show
         self._shown: list[str] = []
@@ -396,7 +405,20 @@ class TerminalAgent:
             passages=tuple(wait.seen),
             dollars=self._runtime.dollars(),
             dollars_allowed=self._dollars,
+            disk_bytes=self._weighed(),
+            disk_allowed=self._disk_bytes,
         )
+
+    def _weighed(self) -> int:
+        """What the agent's folders take on disk, as of the last time that was looked at."""
+        began = time.monotonic()
+        if began >= self._weigh_at:
+            mine = [self._workspace.root / name for name in AGENT_WRITABLE]
+            folders = [*mine, self._runtime.claude, self._runtime.events_folder]
+            self._weight = weigh(folders, self._disk_bytes + 1)
+            took_s = time.monotonic() - began
+            self._weigh_at = began + max(_WEIGH_EVERY_S, took_s / _WEIGH_SHARE)
+        return self._weight
 
     def _note_refusals(self) -> None:
         """What the agent was refused since the last time, in a phase or between two; each once."""

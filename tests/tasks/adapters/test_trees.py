@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.trees import remove_tree, sandbox_folder
+from tasks.adapters.trees import remove_tree, sandbox_folder, weigh
 
 
 def nested(top: Path, depth: int) -> None:
@@ -112,3 +112,13 @@ def test_a_sandboxs_folder_is_gone_after_the_block_even_when_that_raised() -> No
     with pytest.raises(RuntimeError):
         fail()
     assert not made[0].exists()
+
+
+def test_a_tree_is_weighed_without_its_links_and_no_further_than_needed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_bytes(b"x" * 100_000)
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "a" / "sparse").touch()
+    os.truncate(tmp_path / "a" / "sparse", 1 << 40)
+    assert 100_000 <= weigh([tmp_path / "a", tmp_path / "nothing"], 1 << 50) < 200_000
+    assert weigh([tmp_path], 1) < 100_000

@@ -16,7 +16,15 @@ from tasks.adapters.agents import processes
 from tasks.adapters.agents.session import TerminalAgent
 from tasks.adapters.tmux import living_executions
 from tasks.domain.agent import Phase
-from tasks.domain.errors import AgentCrashed, AgentNotReady, AgentSilent, AskCancelled, OutputsMissing, WrongPhase
+from tasks.domain.errors import (
+    AgentCrashed,
+    AgentNotReady,
+    AgentRefused,
+    AgentSilent,
+    AskCancelled,
+    OutputsMissing,
+    WrongPhase,
+)
 from tests.support.terminal import EXECUTION, Stage, eventually
 from tests.tasks.adapters.test_trees import nested
 
@@ -152,6 +160,14 @@ def test_a_session_is_probed_by_itself_from_any_process(stage: Stage) -> None:
     processes.end(set(processes.family(pane.pid)), 0, 5)
     with pytest.raises(AgentCrashed, match="during start-up"):
         another.probe(1)
+
+
+def test_an_agent_that_fills_the_disk_is_refused_more(stage: Stage) -> None:
+    agent = stage.agent("hangs", disk_bytes=1 << 20)
+    agent.start()
+    (stage.workspace().source / "big").write_bytes(b"x" * (2 << 20))
+    with pytest.raises(AgentRefused, match="filled more than 1 MB of the disk"):
+        ask(stage, agent, deadline_s=20)
 
 
 def test_an_agent_that_never_takes_prompts_is_not_ready_and_its_screen_is_in_the_error(stage: Stage) -> None:
