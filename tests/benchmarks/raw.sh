@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The same raw work as one offline build, with nothing around it: no record, no sandbox, no orchestration.
-# Usage: raw.sh WORKSPACE PROMPTS PYTHON AGENTS CADDY PORT HOST PHOTOGRAPHER SHOTS_ORDER SUITE_RUNNER SUITE_ORDER
+# Usage: raw.sh WORKSPACE PROMPTS PYTHON AGENTS CADDY PORT HOST PHOTOGRAPHER SHOTS_ORDER SUITE_SUPERVISOR SUITE_ORDER
 set -eu
 workspace=$1 prompts=$2 python=$3 agents=$4 caddy=$5 port=$6 host=$7
 photographer=$8 shots=$9 runner=${10} suite=${11}

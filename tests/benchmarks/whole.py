@@ -66,8 +66,11 @@ def raw_seconds() -> float:
             "arguments": list(browser._FLAGS),
             "budget_s": 100.0,
             "test_s": suite._TEST_S,
-            "only_collect": False,
+            "key": "00" * 32,
+            "runner": str(INSIDE / "suite_runner.py"),
         }
+        order = shots.parent / "suite.json"
+        order.write_text(json.dumps(tests))
         command = [
             *("bash", str(Path(__file__).with_name("raw.sh")), str(workspace), str(asked), sys.executable),
             *(
@@ -76,7 +79,7 @@ def raw_seconds() -> float:
                 str(port),
                 host,
             ),
-            *(str(INSIDE / "photographer.py"), json.dumps(looks), str(INSIDE / "suite_runner.py"), json.dumps(tests)),
+            *(str(INSIDE / "photographer.py"), json.dumps(looks), str(INSIDE / "suite_supervisor.py"), str(order)),
         ]
         began = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=_environment())

@@ -67,7 +67,7 @@ def run(
 def _grouped(confinement: Confinement) -> Iterator[tuple[str, ...]]:
     """A control group for all that the confinement starts; empty where the machine offers none."""
     sweep(_GROUPS, _LEFT_BEHIND_S)
-    group = Group(f"{_GROUPS}{secrets.token_hex(8)}", confinement.all_memory, confinement.processes)
+    group = Group(f"{_GROUPS}{os.getpid()}-{secrets.token_hex(8)}", confinement.all_memory, confinement.processes)
     try:
         yield tuple(map(str, group.folders))
     finally:
