@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from prefect.blocks.core import Block
 from pydantic import SecretStr, ValidationError
 
 from blocks.coding_agent import CodingAgent
@@ -19,18 +20,7 @@ from tasks.adapters.agents.claude import own_login
 
 NAME, OWN, SLUG = "default", "own-login", "coding-agent"
 ANTHROPIC = str(CodingAgent.model_fields["api_url"].default)
-_FIELDS = (
-    "api_key",
-    "api_url",
-    "own_login",
-    "model",
-    "command",
-    "domains",
-    "packages",
-    "requests",
-    "dollars",
-    "minutes",
-)
+_FIELDS = frozenset(CodingAgent.model_fields) - frozenset(Block.model_fields)
 ROOT = Path(__file__).resolve().parent.parent
 REFUSED = 2
 KEY, ADDRESS = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"

@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ _SOCKET_PATH_BYTES = 100  # sun_path holds 108
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Bridge:
+class Bridge(ABC):
     """Pipes what comes in on ``path`` to where `dialled` leads, unread.
 
     For `Confinement.bridge`. It serves from entering to leaving the context, from a thread of its own. Connections
@@ -132,9 +133,9 @@ class Bridge:
                 end.transport.abort()
             near.close()
 
+    @abstractmethod
     async def dialled(self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> Streams:
         """The far end for a connection that came in. Raises OSError to refuse it."""
-        raise NotImplementedError
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while True:
