@@ -24,6 +24,7 @@ from tasks.domain.agent import INSTRUCTION
 _RECORD_LIMIT_BYTES = 64 * 1024
 
 # Signals that a person types (C-c) are for the program: the shell ignores them, and its child does not inherit that.
+# It stays a moment: tmux 3.3a closes the terminal of a program that has ended before it has read its last words.
 _WRAPPER = """\
 #!/bin/sh
 trap : INT QUIT
@@ -31,6 +32,7 @@ export {mark}
 {command}
 code=$?
 printf '%s\\n' "$code" > {new} && mv {new} {exit_code}
+sleep 0.2
 exit "$code"
 """
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -1064,16 +1065,18 @@ class Started:
         )
 
     def told(self, way: str) -> "Started":
-        until(lambda: self.process.poll() is not None or self._has_reader())
-        self._place.fifo.write_text(way)
-        return self
+        pipe: list[int] = []
 
-    def _has_reader(self) -> bool:
-        try:
-            os.close(os.open(self._place.fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:
-            return False
-        return True
+        def opened() -> bool:
+            with suppress(OSError):  # nobody reads yet
+                pipe.append(os.open(self._place.fifo, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(pipe) or self.process.poll() is not None
+
+        until(opened)
+        for descriptor in pipe:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(way)
+        return self
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=60)
