@@ -7,12 +7,12 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import claude_turns, many, record, start, whole
-from tests.support.faults import Battered
 from tests.support.service import ROOT, ServiceUnderTest, dispose, new_service
 
 
@@ -50,31 +50,13 @@ def signals_in_their_own_process(service: ServiceUnderTest, signals: int) -> dic
     return found
 
 
-def many_at_once(counts: list[int], rollbacks: int) -> dict[str, Any]:
-    """On a service of its own, whose limits let all of them work."""
-    plain = new_service()
-    service = Battered(plain.home, {**plain.base, **many.LIMITS})
-    started = service.make("up")
-    try:
-        if started.returncode:
-            raise RuntimeError(started.stdout + started.stderr)
-        return many.measure(service, counts, rollbacks)
-    finally:
-        service.close()
-        dispose(service)
-
-
-def main() -> None:
-    rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
+def on_one_service(rounds: int) -> dict[str, Any]:
     service = new_service()
     started = service.make("up")
     try:
         if started.returncode:
             raise RuntimeError(started.stdout + started.stderr)
-        results = {
-            "command": "make bench",
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **machine(),
+        return {
             "run_created_to_step_1": asyncio.run(start.measure(service, rounds)),
             "whole_build": asyncio.run(whole.measure(service, rounds)),
             # Last: a server that has just started still works in the background.
@@ -82,15 +64,31 @@ def main() -> None:
         }
     finally:
         dispose(service)
-    results["claude_turn_end_to_return"] = claude_turns.measure(20)
+
+
+def main() -> None:
+    rounds = int(os.environ.get("BENCH_ROUNDS", "5"))
+    counts = [int(count) for count in os.environ.get("BENCH_MANY", "1,10,50").split(",")]
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "one": lambda: on_one_service(rounds),
+        "claude": lambda: {"claude_turn_end_to_return": claude_turns.measure(20)},
+        "many": lambda: {"many_at_once": many.measure(counts, rounds)},
+        "record": lambda: {"record_of_100000_executions": record.measure()},
+    }
+    asked = os.environ.get("BENCH_PARTS", ",".join(parts)).split(",")
+    if unknown := [part for part in asked if part not in parts]:
+        sys.exit(f"BENCH_PARTS: there is no {', '.join(unknown)}; choose from {', '.join(parts)}")
+    results = {
+        "command": f"make bench BENCH_PARTS={','.join(asked)}",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **machine(),
+    }
     folder = Path(ROOT, "bench-results")
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")  # what follows takes long, and may fail
-    counts = [int(count) for count in os.environ.get("BENCH_MANY", "1,10,50").split(",")]
-    results["many_at_once"] = many_at_once(counts, rounds)
-    results["record_of_100000_executions"] = record.measure()
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    for part in asked:
+        results |= parts[part]()
+        path.write_text(json.dumps(results, indent=2) + "\n")  # what follows takes long, and may fail
     print(json.dumps(results, indent=2))
     print(f"written to {path.relative_to(ROOT)}")
 

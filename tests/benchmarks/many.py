@@ -1,33 +1,52 @@
 """Many executions at once: what our share costs beside the agents' own, and how long a rollback takes.
 
-``waiting``: builds that stopped after their plan for a person's answer; their processes' memory is proportional (PSS),
-so that what they share is counted once. ``built``: whole builds, from acceptance to the last one's end.
+``waiting``: builds that stopped after their plan for a person's answer, all of them at the same time; their processes'
+memory is proportional (PSS), so that what they share is counted once. ``built``: whole builds that are asked for at
+once, from acceptance to the last one's end, with the limits that a service has when nobody sets any: the others wait.
 """
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tasks.domain.pipeline import Status, Verb
 from tests.support.faults import Battered, edit
+from tests.support.service import dispose, new_service
 
 LIMITS = {
     "TMUX_BUILDER_WORKER_LIMIT": "60",
     "TMUX_BUILDER_MAX_EXECUTIONS": "60",
     "TMUX_BUILDER_MAX_AGENTS": "60",
 }
-"""For the service's environment: as many as are asked for work at the same time."""
+"""For the environment of the service whose executions wait: none waits for its turn."""
 
 DEADLINE_S = 1800.0
 
 
-def measure(service: Battered, counts: list[int], rollbacks: int) -> dict[str, Any]:
-    return {
-        "waiting": {str(count): waiting(service, count) for count in counts},
-        "built": {str(count): built(service, count) for count in counts},
-        "rollback": rollback(service, rollbacks),
-    }
+def measure(counts: list[int], rollbacks: int) -> dict[str, Any]:
+    with _service(LIMITS) as service:
+        waited = {str(count): waiting(service, count) for count in counts}
+    with _service({}) as service:
+        limits = {name: service.told[name] for name in LIMITS}
+        builds = {str(count): built(service, count) for count in counts}
+        return {"waiting": waited, "limits": limits, "built": builds, "rollback": rollback(service, rollbacks)}
+
+
+@contextmanager
+def _service(limits: dict[str, str]) -> Iterator[Battered]:
+    plain = new_service()
+    service = Battered(plain.home, {**plain.base, **limits})
+    started = service.make("up")
+    try:
+        if started.returncode:
+            raise RuntimeError(started.stdout + started.stderr)
+        yield service
+    finally:
+        service.close()
+        dispose(service)
 
 
 def waiting(service: Battered, count: int) -> dict[str, Any]:

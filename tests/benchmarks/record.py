@@ -69,11 +69,14 @@ def _measured(url: str, count: int, rounds: int) -> dict[str, Any]:
     try:
         execution_id = registry.executions(limit=1)[0].execution_id
         accepted = registry.accept(REQUEST, "bench")
+        (middle,) = registry.find_executions(f"{count // 2:08x}")
         queries: dict[str, Callable[[], object]] = {
             "progress of one": lambda: registry.progress(execution_id),
             "one execution": lambda: registry.execution(execution_id),
             "the newest 100": lambda: registry.executions(limit=100),
             "one user's": lambda: registry.executions(accepted.user_id),
+            "one person's, by e-mail": lambda: registry.find_executions(f"p{count // 2}@example.com"),
+            "a page from the middle of all": lambda: registry.find_executions(before=(middle.created_at, "")),
             "its events": lambda: registry.events(execution_id),
             "what waits to be dispatched": registry.undispatched,
             "what is active": registry.active_runs,
