@@ -81,18 +81,19 @@ def until_content(
     stop: Flag,
     clock: Callable[[], float] = time.monotonic,
     more_s: Callable[[], float] = lambda: 0.0,
+    pause_s: Callable[[], float] = lambda: NET_S,
 ) -> str | None:
     """None as soon as ``complaint()`` is; its last words when the time is over or ``stop`` is set.
 
-    It is asked at once, after each change, and at least every NET_S seconds. ``more_s`` is what is added to the time,
-    and may grow.
+    It is asked at once, after each change, and at least every NET_S seconds, or ``pause_s`` where that is less.
+    ``more_s`` is what is added to the time, and may grow.
     """
     end = clock() + timeout_s
     while (words := complaint()) is not None:
         left = end + more_s() - clock()
         if left <= 0 or stop.is_set():
             return words
-        changes.wait(min(left, NET_S), stop)
+        changes.wait(min(left, NET_S, pause_s()), stop)
     return None
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import claude_turns, many, record, start, whole
+from tests.benchmarks import chat, claude_turns, many, record, start, whole
 from tests.support.service import ROOT, ServiceUnderTest, dispose, new_service
 
 
@@ -72,6 +72,7 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "one": lambda: on_one_service(rounds),
         "claude": lambda: {"claude_turn_end_to_return": claude_turns.measure(20)},
+        "chat": lambda: {"chat_post_to_taken": chat.measure(40)},
         "many": lambda: {"many_at_once": many.measure(counts, rounds)},
         "record": lambda: {"record_of_100000_executions": record.measure()},
     }

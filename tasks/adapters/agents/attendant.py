@@ -22,11 +22,15 @@ from tasks.domain.agent import REMINDER, message_line
 from tasks.domain.agent_state import AgentState, Doing, Passage
 from tasks.domain.text import plain_text
 
-LOOK_S = 1.0
-"""How often messages are looked for."""
+LOOK_S, WAITING_LOOK_S = 1.0, 0.1
+"""How often messages are looked for: while the agent works, and while it waits for one."""
 
 REMIND_AFTER_S = 3.0
-_ENTER_AFTER_S = (0.2, 1.0, 3.0, 10.0)
+_ENTER_AFTER_S = (0.05, 0.3, 1.0, 3.0, 10.0)
+_ENTER_LOOK_S, _DRAWN_LATE_S = 0.02, 1.0
+"""Enter follows as soon as the line is drawn, looked for every 20 ms at first; what is later waits for its turn."""
+
+_SCREEN_S = 0.5
 TELL_S = 1.0
 _KEY_S, _DRAWN_S = 5.0, 15.0
 _DIALOGS = (Doing.QUESTION, Doing.PERMISSION)
@@ -117,7 +121,7 @@ def choice(said: str, state: AgentState) -> str | None:
 
 
 class Attendant:
-    """For one prompt. `look` is called after each change, and at least every half second; it never waits."""
+    """For one prompt. `look` is called after each change, and at least every `pause_s`; it never waits."""
 
     def __init__(
         self,
@@ -135,7 +139,7 @@ class Attendant:
         self._state: AgentState | None = None
         self._told: AgentState | None = None
         self._told_at = float("-inf")
-        self._since, self._looked = clock(), float("-inf")
+        self._since, self._looked, self._screen_at = clock(), float("-inf"), float("-inf")
         self._typed: _Typed | None = None
         self._given: set[int] = set()
         self._stuck: set[int] = set()
@@ -147,21 +151,33 @@ class Attendant:
         """Whether something is in the agent's input that it has not taken yet."""
         return self._typed is not None
 
+    @property
+    def pause_s(self) -> float:
+        """How soon to look again, in seconds. People notice what takes an agent that waits longer than half of one."""
+        if self._typed is not None:
+            return _ENTER_LOOK_S if self._typed.presses else LOOK_S
+        return _look_s(self._state)
+
     def look(self, state: AgentState, turn: TurnSince) -> None:
         """Tell the state, deliver the next message where the agent can take it, remind it of its signal."""
         now = self._clock()
         if state != self._state:
             self._state, self._since = state, now
-            self._key_until, self._dialog_seen = float("-inf"), False
+            self._key_until, self._dialog_seen, self._screen_at = float("-inf"), False, float("-inf")
         self._tell(state, now)
         if self._typed is not None:
             self._until_taken(self._typed, turn, now)
             return
-        if state.doing in _DIALOGS and not self._is_shown(turn, now):
+        dialog = state.doing in _DIALOGS
+        if dialog and now >= self._screen_at + _SCREEN_S and not self._is_shown(turn, now):
             return
         if now < self._key_until:
             return
-        while (said := self._next(state, now)) is not None and self._give(said, state, turn, now):
+        while (
+            (said := self._next(state, now)) is not None
+            and (not dialog or self._is_shown(turn, now))
+            and self._give(said, state, turn, now)
+        ):
             if self._typed is not None or state.doing is not Doing.DONE:
                 return
         if self._remind and state.doing is Doing.IDLE and now >= self._since + REMIND_AFTER_S:
@@ -172,6 +188,7 @@ class Attendant:
         """Whether the dialog that the agent told of is on the screen. Once it is gone, somebody has answered it: here,
         or at the terminal. One that is not drawn yet is waited for; a CLI that words it otherwise is believed then.
         """
+        self._screen_at = now
         if self._in_dialog():
             self._dialog_seen = True
         elif self._dialog_seen:
@@ -204,7 +221,7 @@ class Attendant:
     def _next(self, state: AgentState, now: float) -> Said | None:
         """The oldest that the agent can be given as it is. What answers a dialog is known once that was told."""
         dialog = state.doing in _DIALOGS
-        if (dialog and self._told != state) or (now < self._looked + LOOK_S and state.doing is not Doing.DONE):
+        if (dialog and self._told != state) or (now < self._looked + _look_s(state) and state.doing is not Doing.DONE):
             return None
         self._looked = now
         try:
@@ -286,13 +303,19 @@ class Attendant:
                 _log.info("message delivered message=%d", typed.message_id)
             return
         if typed.presses and now >= typed.at + typed.presses[0]:
-            del typed.presses[0]
-            if self._shows(typed.line):
+            shown = self._shows(typed.line)
+            if shown:
                 self._terminal.press_enter()
+            if shown or now >= typed.at + _DRAWN_LATE_S:
+                typed.presses = [press for press in typed.presses if now < typed.at + press]
         elif not typed.presses and now > typed.at + 2 * _ENTER_AFTER_S[-1]:
             self._typed = None
             self._stuck.add(typed.message_id)  # for this prompt; it stays undelivered, and shows as that
             _log.error("a line was typed and never taken message=%d", typed.message_id)
+
+
+def _look_s(state: AgentState | None) -> float:
+    return WAITING_LOOK_S if state is not None and state.doing.needs_person else LOOK_S
 
 
 def _buffer(message_id: int) -> str:

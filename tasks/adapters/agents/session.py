@@ -378,12 +378,12 @@ class TerminalAgent:
             return f"it is {state.doing}"
 
         left_s = wait.end - time.monotonic()
-        if (
-            until_content(
-                *(complaint, wait.changes, left_s, self._cancelled), more_s=lambda: min(waited_s, self._patience_s)
-            )
-            is None
-        ):
+        words = until_content(
+            *(complaint, wait.changes, left_s, self._cancelled),
+            more_s=lambda: min(waited_s, self._patience_s),
+            pause_s=lambda: attendant.pause_s,
+        )
+        if words is None:
             return
         self._raise_if_cancelled(phase)
         signals = signalled_phases(self._workspace.read_status())

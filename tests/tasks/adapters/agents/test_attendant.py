@@ -27,8 +27,10 @@ class Terminal:
         self.keys: list[str] = []
         self.pasted: list[str] = []
         self.shown, self._line = "", ""
+        self.looks = 0
 
     def screen(self, _lines: int) -> list[str]:
+        self.looks += 1
         return [self.shown]
 
     def visible(self) -> str:
@@ -67,6 +69,10 @@ class Room:
     @property
     def is_giving(self) -> bool:
         return self._attendant.is_giving
+
+    @property
+    def pause_s(self) -> float:
+        return self._attendant.pause_s
 
     def take(self) -> None:
         """The agent's hook tells that it took the line."""
@@ -110,6 +116,39 @@ def test_many_are_given_one_after_another_without_a_pause(room: Room) -> None:
         room.take()
         room.look(WORKING, after_s=0.01)
     assert room.desk.done == [1, 2, 3]
+
+
+def test_an_agent_that_waits_gets_a_message_within_a_tenth_of_a_second_and_its_enter_soon_after(room: Room) -> None:
+    room.look(IDLE)
+    room.desk.say("hello")
+    assert room.pause_s <= 0.1
+    room.look(IDLE, after_s=room.pause_s)
+    assert room.terminal.pasted == [message_line(1)]
+    for _ in range(5):
+        assert room.pause_s <= 0.02
+        room.look(IDLE, after_s=room.pause_s)
+    assert room.terminal.keys == ["Enter"]
+
+
+def test_while_it_works_messages_are_looked_for_once_a_second(room: Room) -> None:
+    room.look(WORKING)
+    room.desk.say("stop", interrupt=True)
+    for _ in range(9):
+        room.look(WORKING, after_s=0.1)
+    assert room.terminal.keys == []
+    room.look(WORKING, after_s=0.2)
+    assert room.terminal.keys == ["Escape"]
+
+
+def test_a_dialogs_screen_is_looked_at_twice_a_second_and_before_its_key(room: Room) -> None:
+    room.waits()
+    for _ in range(20):
+        room.look(PERMISSION, after_s=0.1)
+    assert 4 <= room.terminal.looks <= 5
+    room.terminal.shown = "running…"
+    room.desk.say("yes")
+    room.look(PERMISSION, after_s=0.1)
+    assert room.terminal.keys == []
 
 
 def test_a_dialog_gets_its_key_only_while_it_is_on_the_screen(room: Room) -> None:
