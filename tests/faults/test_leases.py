@@ -185,7 +185,6 @@ def test_a_dispatcher_with_a_moved_clock_carries_a_build_out(
 @fault(
     "two redeploys of one site at once, the second one told to wait",
     "the second waits for the lease, then publishes; both are completed",
-    sampled=True,
 )
 def test_a_second_redeploy_waits(battered: Battered, site: Accepted) -> None:
     edit(battered, site, "<p>first of two</p>")
