@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 from supervisor.options import ServerOptions
 
+from blocks.settings import Settings
 from deployments.configuration import (
     PLAIN_KEEP,
     Service,
@@ -158,6 +159,12 @@ def test_a_shell_and_the_settings_read_the_same_from_service_env(tmp_path: Path)
         check=True,
     )
     assert settings.stdout == f"{told.registry_url.get_secret_value()} 8501\n"
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMUX_BUILDER_SITES_PORT", "")
+    monkeypatch.setenv("TMUX_BUILDER_DATABASE_URL", "")
+    assert (Settings().sites_port, Settings().database_url) == (8401, None)
 
 
 @pytest.mark.parametrize("value", ["a'b", 'a"b', "a\\b", "a`b`", "$HOME", "a\nX=1", "a\x00", "a #b", "a ;b"])
