@@ -116,9 +116,7 @@ def history(
     return service.conversation(front, visit, cursor, limit)
 
 
-@router.post(
-    "/api/redeploy/{execution_id}", status_code=202, tags=["site"], summary="Publish again", responses=_WRITING
-)
+@router.post("/api/redeploy/{execution_id}", tags=["site"], summary="Publish again", responses=_WRITING)
 def redeploy(front: TheFront, visit: Changing, key: IdempotencyKey = None) -> models.Sent:
     """Steps 6 to 9 on what the session holds. 400 while a run is at it, and where nothing was built yet."""
     return service.redeploy(front, visit, key)

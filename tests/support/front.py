@@ -78,7 +78,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = response.json()
-    assert set(told) == {"type", "title", "status", "detail", "errors"}
+    assert set(told) == {"type", "title", "status", "detail", "error", "errors"}
     assert told["status"] == status
     for each in told["errors"]:
         assert set(each) == {"field", "reason", "allowed"}
