@@ -348,9 +348,10 @@ def test_nothing_in_the_archive_leads_out_of_it_and_nothing_endless_is_read(door
     secret = door.settings.home / "secret"
     (secret / "deployment" / "tests").mkdir(parents=True)
     (secret / "deployment" / "tests" / "report.html").write_text("secret")
+    (secret / "twice").write_text("secret")
     (session / "output" / "plan.md").unlink()
     (session / "output" / "plan.md").symlink_to(secret / "deployment" / "tests" / "report.html")
-    (session / "deployment" / "screenshots" / "phone.jpg").hardlink_to(secret / "deployment" / "tests" / "report.html")
+    (session / "deployment" / "screenshots" / "phone.jpg").hardlink_to(secret / "twice")
     with (session / "deployment" / "tests" / "report.html").open("r+b") as report:
         report.truncate(files.LIMIT + 1)
     os.mkfifo(session / "deployment" / "screenshots" / "desktop-pipe.jpg")
@@ -384,11 +385,12 @@ def test_no_link_of_the_agents_leads_out_of_its_workspace(door: Door) -> None:
     secret.mkdir()
     (secret / "plan.md").write_text("secret")
     (secret / "report.html").write_text("secret")
+    (secret / "twice").write_text("secret")
     base, key = f"/api/executions/{accepted.execution_id}", door.key()
     workspace.plan.symlink_to(secret / "plan.md")
     workspace.report.parent.rmdir()
     workspace.report.parent.symlink_to(secret)
-    (workspace.screenshots / "phone.jpg").hardlink_to(secret / "plan.md")
+    (workspace.screenshots / "phone.jpg").hardlink_to(secret / "twice")
     for path in ("/plan", "/report", "/screenshots/phone.jpg", "/screenshots/..%2f..%2foutput%2fplan.md"):
         problem(door.client.get(base + path, headers=key), 404)
 

@@ -1,7 +1,6 @@
 """Bodies that nobody means well: refused with a reason, nothing started, nothing echoed, never our fault."""
 
 import json
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -11,8 +10,8 @@ import httpx
 import pytest
 
 from deployments.front.limits import BODY_LIMIT, Doorway
-from deployments.postgres import PrivateCluster
 from tasks.adapters.registry import Registry
+from tests.support.databases import a_registry_url
 from tests.support.front import ORDER, Door, a_running_execution, opened, problem
 from tests.tasks.adapters.registry.orders import counts
 
@@ -22,18 +21,11 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One for all: nothing that is sent here leaves a trace."""
     home = tmp_path_factory.mktemp("home")
     RUNNING.clear()
-    if request.param == "sqlite":
-        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), home / 'registry.db')}"
-    else:
-        cluster: PrivateCluster = request.getfixturevalue("postgres_cluster")
-        template: str = request.getfixturevalue("migrated_postgresql")
-        with cluster.connect() as connection:
-            connection.execute(f"CREATE DATABASE hostile TEMPLATE {template} OWNER {template}")
-        url = cluster.url(template).removesuffix(template) + "hostile"
-    registry = Registry.open(url)
-    with opened(registry, home) as found:
-        yield found
-    registry.close()
+    with a_registry_url(request, home) as url:
+        registry = Registry.open(url)
+        with opened(registry, home) as found:
+            yield found
+        registry.close()
 
 
 @pytest.fixture(autouse=True)
