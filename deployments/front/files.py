@@ -16,11 +16,11 @@ from fastapi import Response
 
 from deployments.front.problems import Problem
 from deployments.front.service import Front
-from tasks.adapters.archive import PICTURE, PICTURES, REPORT
+from tasks.adapters.archive import PICTURE, PICTURES, REPORT, RESULTS
 from tasks.adapters.workspace import Workspace
 from tasks.domain.pipeline import Step
 
-__all__ = ["PICTURE", "PICTURES", "PLAN", "REPORT", "Shelf"]
+__all__ = ["PICTURE", "PICTURES", "PLAN", "REPORT", "RESULTS", "Shelf"]
 
 LIMIT = 32 * 2**20
 LISTED = 200

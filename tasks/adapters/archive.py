@@ -39,7 +39,7 @@ DURABLE = {
 }
 """The texts that are kept, by path in the workspace, each with its limit in bytes."""
 
-REPORT, REPORT_BYTES = "deployment/tests/report.html", 32 * 2**20
+REPORT, RESULTS, REPORT_BYTES = "deployment/tests/report.html", "deployment/tests/results.json", 32 * 2**20
 PICTURES, PICTURES_AT_MOST, PICTURE_BYTES = "deployment/screenshots", 40, 32 * 2**20
 PICTURE = re.compile(r"(desktop|phone)(-[a-z0-9-]{1,100})?\.jpg")
 """What people look at when a workspace is gone. A redeploy makes it anew, so it is not restored."""
@@ -111,7 +111,7 @@ class Archive:
         """Keep the newest report and pictures; pictures that the workspace has no more go. The paths."""
         session = self._session(user_id, session_id)
         names = [name for name in sorted(_names(workspace.screenshots)) if PICTURE.fullmatch(name)][:PICTURES_AT_MOST]
-        wanted = {REPORT: REPORT_BYTES} | {f"{PICTURES}/{name}": PICTURE_BYTES for name in names}
+        wanted = {REPORT: REPORT_BYTES, RESULTS: REPORT_BYTES} | {f"{PICTURES}/{name}": PICTURE_BYTES for name in names}
         saved = []
         with self._in_words("saving report and pictures"):
             for relative, limit in wanted.items():
