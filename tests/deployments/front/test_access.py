@@ -281,6 +281,13 @@ def test_rates_hold_per_key_per_user_and_per_address(open_door: OpenDoor) -> Non
     assert [crowded.client.get("/api/health").status_code for _ in range(6)] == [200] * 4 + [429] * 2
 
 
+def test_orders_for_one_address_are_counted_whoever_sends_them(open_door: OpenDoor) -> None:
+    door = open_door(web_rate_user=3)
+    spellings = ("ana@example.com", "Ana@Example.com", "ANA@EXAMPLE.COM", "ana@example.com")
+    assert [door.order(door.key(), email=each).status_code for each in spellings] == [202, 202, 202, 429]
+    assert door.order(door.key(), email="ben@example.com").status_code == 202
+
+
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8400", "", "localhost@evil.example"])
 def test_a_foreign_host_name_is_refused(door: Door, host: str) -> None:
     problem(door.client.get("/api/health", headers={"Host": host}), 421)

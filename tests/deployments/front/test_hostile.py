@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from deployments.front.limits import BODY_LIMIT, Doorway
+from deployments.front.limits import BODY_LIMIT, BODY_S, Doorway
 from tasks.adapters.registry import Registry
 from tests.support.databases import a_registry_url
 from tests.support.front import ORDER, Door, a_running_execution, opened, problem
@@ -178,6 +178,13 @@ def test_a_body_in_chunks_without_end_is_cut_off(door: Door) -> None:
                 connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
                 sent += 65536
     assert sent < 20 * 2**20
+
+
+def test_a_body_that_is_announced_too_long_is_not_waited_for(door: Door) -> None:
+    began = time.monotonic()
+    answer = door.raw(head(door, f"Content-Length: {10 * 2**20}"))
+    assert b" 413 " in answer.splitlines()[0]
+    assert time.monotonic() - began < BODY_S / 2
 
 
 def test_a_body_that_dribbles_is_not_waited_for(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
