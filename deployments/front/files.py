@@ -54,12 +54,15 @@ def opened(root: Path, relative: str, flags: int) -> Iterator[int]:
 
 @contextmanager
 def plain_file(root: Path, relative: str, limit: int) -> Iterator[tuple[int, int]]:
-    """Handle, and when it was written (ns). Raises OSError for what is no regular file of its own, or too long."""
+    """Handle, and when it was written (ns). Raises OSError for what is no regular file of its own, or too long.
+
+    The moment is that of the inode's last change: nobody can set it, as an agent can set the one of the content.
+    """
     with opened(root, relative, os.O_RDONLY | os.O_NONBLOCK) as handle:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size > limit:
             raise OSError(f"{relative} is no plain file of at most {limit} bytes")
-        yield handle, status.st_mtime_ns
+        yield handle, status.st_ctime_ns
 
 
 @dataclass(frozen=True)
