@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from tasks.adapters.archive import folder_of
+
 POOL = "tmux-builder"
 
 PROGRAM_VARIABLE = "tmux_builder_program"
@@ -156,7 +158,11 @@ class Service(BaseModel):
             *("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT"),
             *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS"),
         )
-        return {"TMUX_BUILDER_WEB_PREFECT": self.ui_url} | {name: self.client_environment[name] for name in names}
+        store = (
+            self.store if folder_of(self.store_url) else f"{self.store.partition(':')[0]}://"
+        )  # a URL may hold a key
+        told = {"TMUX_BUILDER_WEB_PREFECT": self.ui_url, "TMUX_BUILDER_STORE": store}
+        return told | {name: self.client_environment[name] for name in names}
 
     @property
     def worker_environment(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from tasks.adapters.suite import run_suite
 from tasks.adapters.workspace import Workspace, read_bounded
 from tasks.domain.agent import Phase
 from tasks.domain.check import Check, Finding, Outcome, SuiteResult
+from tasks.domain.errors import HostingError
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Site
 from tasks.domain.markdown import fenced, plain, tamed
@@ -52,9 +53,19 @@ async def e2e_tests(execution: Execution, site: Site) -> SuiteResult:
             await _ask_for_verification(execution, site)
             archive = Archive(settings().store_url)
             await in_thread(archive.save_texts, execution.user_id, execution.session_id, workspace)
+        await _keep_views(execution, workspace)
         return result
 
     return await recorded(execution.run_id, Step.E2E_TESTS, SuiteResult, work)
+
+
+async def _keep_views(execution: Execution, workspace: Workspace) -> None:
+    """For who looks when the workspace is gone; no site is worse for a store that is away."""
+    try:
+        archive = Archive(settings().store_url)
+        await in_thread(archive.save_views, execution.user_id, execution.session_id, workspace)
+    except HostingError as error:
+        get_run_logger().warning("report and pictures were not archived: %s", error)
 
 
 async def _ask_for_suite(execution: Execution, site: Site) -> None:

@@ -116,9 +116,7 @@ def history(
     return service.conversation(front, visit, cursor, limit)
 
 
-@router.post(
-    "/api/redeploy/{execution_id}", status_code=202, tags=["site"], summary="Publish again", responses=_WRITING
-)
+@router.post("/api/redeploy/{execution_id}", tags=["site"], summary="Publish again", responses=_WRITING)
 def redeploy(front: TheFront, visit: Changing, key: IdempotencyKey = None) -> models.Sent:
     """Steps 6 to 9 on what the session holds. 400 while a run is at it, and where nothing was built yet."""
     return service.redeploy(front, visit, key)
@@ -271,12 +269,15 @@ def checks(front: TheFront, visit: Reading) -> models.Checks:
     "/api/executions/{execution_id}/artefacts", tags=["files"], summary="Which files there are", responses=_READING
 )
 def artefacts(front: TheFront, visit: Reading) -> models.Artefacts:
-    workspace = files.workspace_of(front, visit.execution_id)
+    """From the workspace, or from the archive where that is gone. 404 for files that are kept elsewhere."""
+    shelf = files.Shelf.of(front, visit.execution_id)
+    if shelf.elsewhere:
+        raise shelf.lacking()
     return models.Artefacts(
         execution_id=visit.execution_id,
-        screenshots=files.pictures(workspace),
-        report=files.read_inside(workspace.root, workspace.report) is not None,
-        plan=files.read_inside(workspace.root, workspace.plan) is not None,
+        screenshots=shelf.pictures(),
+        report=shelf.written(files.REPORT) is not None,
+        plan=shelf.written(files.PLAN) is not None,
     )
 
 
@@ -295,10 +296,9 @@ def _file(kind: str) -> dict[int | str, dict[str, Any]]:
 def screenshot(
     front: TheFront, visit: Reading, name: Annotated[str, Path(description="As `artefacts` lists it.")]
 ) -> Response:
-    workspace = files.workspace_of(front, visit.execution_id)
     if not files.PICTURE.fullmatch(name):
         raise Problem(404, "there is no such picture; the list of artefacts says which there are")
-    return files.sent(workspace, workspace.screenshots / name, "image/jpeg")
+    return files.Shelf.of(front, visit.execution_id).sent(f"{files.PICTURES}/{name}", "image/jpeg")
 
 
 @router.get(
@@ -309,8 +309,7 @@ def screenshot(
     responses=_file("text/html"),
 )
 def report(front: TheFront, visit: Reading) -> Response:
-    workspace = files.workspace_of(front, visit.execution_id)
-    return files.sent(workspace, workspace.report, "text/html")
+    return files.Shelf.of(front, visit.execution_id).sent(files.REPORT, "text/html")
 
 
 @router.get(
@@ -321,8 +320,7 @@ def report(front: TheFront, visit: Reading) -> Response:
     responses=_file("text/markdown"),
 )
 def plan(front: TheFront, visit: Reading) -> Response:
-    workspace = files.workspace_of(front, visit.execution_id)
-    return files.sent(workspace, workspace.plan, "text/markdown")
+    return files.Shelf.of(front, visit.execution_id).sent(files.PLAN, "text/markdown")
 
 
 hook_router = APIRouter()

@@ -6,9 +6,7 @@ were drawn anew.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path as FilePath
@@ -394,8 +392,8 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
     view = service.view(front, visit)
     record = registry.execution(execution_id)
     runs = registry.unfinished_runs(execution_id)
-    workspace = files.workspace_of(front, execution_id)
-    plan = files.read_inside(workspace.root, workspace.plan) or b""
+    shelf = files.Shelf.of(front, execution_id)
+    plan = shelf.read(files.PLAN) or b""
     messages = registry.last_messages(execution_id, before, LINES + 1)
     screen = registry.screen(execution_id)
     live = view.site_state is not SiteState.TAKEN_DOWN and record.live_release is not None
@@ -413,8 +411,8 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "messages": messages[-LINES:],
         "earlier": messages[-LINES].message_id if len(messages) > LINES else None,
         "screen": plain_text(screen.body) if screen else "",
-        "pictures": _pictures(front, execution_id),
-        "report": files.read_inside(workspace.root, workspace.report) is not None,
+        "pictures": _pictures(shelf, execution_id),
+        "report": shelf.written(files.REPORT) is not None,
         "checks": showing.newest_checks(registry.checks(execution_id)),
         "releases": service.releases(front, visit).releases,
         "live": live,
@@ -432,15 +430,10 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
     }
 
 
-def _pictures(front: Front, execution_id: str) -> list[tuple[str, str]]:
+def _pictures(shelf: files.Shelf, execution_id: str) -> list[tuple[str, str]]:
     """Each with an address that changes when the picture does."""
-    workspace = files.workspace_of(front, execution_id)
-    found = []
-    for name in files.pictures(workspace):
-        with suppress(OSError):
-            taken = os.lstat(workspace.screenshots / name).st_mtime_ns
-            found.append((name, f"/e/{execution_id}/pictures/{name}?v={taken}"))
-    return found
+    known = [(name, shelf.written(f"{files.PICTURES}/{name}")) for name in shelf.pictures()]
+    return [(name, f"/e/{execution_id}/pictures/{name}?v={taken}") for name, taken in known if taken]
 
 
 @router.get("/e/{execution_id}/events", response_class=StreamingResponse)
@@ -457,12 +450,10 @@ async def events(
 @router.get("/e/{execution_id}/pictures/{name}", response_class=Response)
 def picture(front: TheFront, visit: Reading, name: str) -> Response:
     """A JPEG that our own program drew, or nothing."""
-    workspace = files.workspace_of(front, visit.execution_id)
-    data = None
-    if files.PICTURE.fullmatch(name):
-        data = files.read_inside(workspace.root, workspace.screenshots / name)
+    shelf = files.Shelf.of(front, visit.execution_id)
+    data = shelf.read(f"{files.PICTURES}/{name}") if files.PICTURE.fullmatch(name) else None
     if data is None or not data.startswith(_JPEG):
-        raise Problem(404, "there is no such picture")
+        raise shelf.lacking() if shelf.elsewhere else Problem(404, "there is no such picture")
     headers = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cache-Control": "private, max-age=3600"}
     return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -470,14 +461,12 @@ def picture(front: TheFront, visit: Reading, name: str) -> Response:
 @router.get("/e/{execution_id}/report", response_class=Response)
 def report(front: TheFront, visit: Reading) -> Response:
     """To be saved: no browser shows it in this origin."""
-    workspace = files.workspace_of(front, visit.execution_id)
-    return files.sent(workspace, workspace.report, "application/octet-stream")
+    return files.Shelf.of(front, visit.execution_id).sent(files.REPORT, "application/octet-stream")
 
 
 @router.get("/e/{execution_id}/plan", response_class=Response)
 def plan(front: TheFront, visit: Reading) -> Response:
-    workspace = files.workspace_of(front, visit.execution_id)
-    return files.sent(workspace, workspace.plan, "application/octet-stream")
+    return files.Shelf.of(front, visit.execution_id).sent(files.PLAN, "application/octet-stream")
 
 
 @router.post("/e/{execution_id}/chat")

@@ -45,6 +45,7 @@ class ProblemDocument(BaseModel):
     title: str = Field(description="The kind in words.", examples=["The request is not valid"])
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(description="What it was this time, and what to do.")
+    error: str = Field(description="What it was, without what to do.", examples=["Execution not found"])
     errors: list[Complaint] = Field(default_factory=list, description="The fields that it is about.")
 
 
@@ -101,6 +102,7 @@ class Problem(Exception):
             title=title,
             status=self.status,
             detail=self.detail,
+            error=self.detail.partition(";")[0],
             errors=list(self.errors),
         )
         return JSONResponse(document.model_dump(), self.status, self.headers, MEDIA_TYPE)
@@ -221,7 +223,7 @@ def _methods(app: FastAPI, request: Request) -> list[str]:
 
 def unknown() -> Problem:
     """The same for what is not there and for what is another's."""
-    return Problem(404, "no execution of yours has this id; copy it from the answer to create-user")
+    return Problem(404, "Execution not found; none of yours has this id, copy it from the answer to create-user")
 
 
 def who_are_you() -> Problem:

@@ -6,6 +6,7 @@ Everything blocks: call it from a thread. Rights to an execution were looked at 
 import hmac
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -347,7 +348,7 @@ def releases(front: Front, visit: "Visit") -> models.Releases:
 def summaries(
     front: Front, *, words: str, status: Status | None, user_id: str | None, cursor: str | None, limit: int
 ) -> models.Summaries:
-    before = None if cursor is None else _place(front, cursor)
+    before = None if cursor is None else _place(front, cursor, user_id)
     found = front.registry.find_executions(words, status, user_id, before, limit + 1)
     more = len(found) > limit
     return models.Summaries(
@@ -399,9 +400,10 @@ def traffic(front: Front) -> Traffic:
     )
 
 
-def _place(front: Front, cursor: str) -> tuple[datetime, str]:
-    """A page begins after the execution that the page before ended with."""
-    try:
-        return front.registry.execution(cursor).created_at, cursor
-    except UnknownExecution:
-        raise Problem(404, "the place that this cursor names is gone; begin without it") from None
+def _place(front: Front, cursor: str, user_id: str | None) -> tuple[datetime, str]:
+    """A page begins after the execution that the page before ended with; another user's is none of this list's."""
+    with suppress(UnknownExecution):
+        record = front.registry.execution(cursor)
+        if user_id in (None, record.user_id):
+            return record.created_at, cursor
+    raise Problem(404, "the place that this cursor names is gone; begin without it")

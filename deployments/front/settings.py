@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.front.scopes import Scope
+from tasks.adapters.archive import folder_of
 
 FRONT_ENV = "front.env"
 """Below the home: written by the operator, as lines NAME=value. The environment wins."""
@@ -25,6 +26,9 @@ class FrontSettings(BaseSettings):
 
     home: Path = Field(Path("~/.tmux-builder"), description="Folder that holds all state.")
     database_url: SecretStr | None = Field(None, description="The registry. Empty: SQLite under the home.")
+    store: str = Field(
+        "", description="The archive, as make up has it; read where it is a folder. Empty: one under the home."
+    )
     web_port: int = Field(8400, ge=1, le=65535, description="Loopback port of the front door.")
     web_url: str = Field("", description="Where people reach it, as https://build.example. Empty: on loopback.")
     web_hosts: str = Field("", description="More host names that it answers to, with commas between.")
@@ -71,6 +75,11 @@ class FrontSettings(BaseSettings):
     @property
     def registry_url(self) -> str:
         return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.home / 'registry.db'}"
+
+    @property
+    def archive(self) -> Path | None:
+        """None where it is elsewhere: no key to it is here."""
+        return folder_of(self.store or str(self.home / "store"))
 
     @property
     def base_url(self) -> str:

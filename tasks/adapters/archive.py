@@ -1,7 +1,8 @@
 """A session's durable files in a store that outlives this machine: a folder, or whatever fsspec has a protocol for.
 
-``{store}/{user_id}/{session_id}/`` holds ``releases/{release_id}.tar.gz`` and the session's few texts under their
-workspace paths. What comes out of the store is checked as if a stranger had written it: paths, kinds, sizes, hashes.
+``{store}/{user_id}/{session_id}/`` holds ``releases/{release_id}.tar.gz``, and the session's few texts, its report and
+its pictures under their workspace paths. What comes out of the store is checked as if a stranger had written it: paths,
+kinds, sizes, hashes.
 """
 
 import gzip
@@ -37,6 +38,11 @@ DURABLE = {
     "deployment/tests/e2e_test.py": 2**20,
 }
 """The texts that are kept, by path in the workspace, each with its limit in bytes."""
+
+REPORT, RESULTS, REPORT_BYTES = "deployment/tests/report.html", "deployment/tests/results.json", 32 * 2**20
+PICTURES, PICTURES_AT_MOST, PICTURE_BYTES = "deployment/screenshots", 40, 32 * 2**20
+PICTURE = re.compile(r"(desktop|phone)(-[a-z0-9-]{1,100})?\.jpg")
+"""What people look at when a workspace is gone. A redeploy makes it anew, so it is not restored."""
 
 _SESSION_ID = re.compile(r"sess[0-9]{14}(-[0-9]{1,6})?")
 _ARCHIVED = re.compile(r"(?P<release_id>r(?P<number>[1-9][0-9]{0,8})-[0-9a-f]{12})\.tar\.gz")
@@ -99,6 +105,26 @@ class Archive:
             if data is not None:
                 self.save_file(user_id, session_id, relative, data)
                 saved.append(relative)
+        return tuple(saved)
+
+    def save_views(self, user_id: str, session_id: str, workspace: Workspace) -> tuple[str, ...]:
+        """Keep the newest report and pictures; pictures that the workspace has no more go. The paths."""
+        session = self._session(user_id, session_id)
+        names = [name for name in sorted(_names(workspace.screenshots)) if PICTURE.fullmatch(name)][:PICTURES_AT_MOST]
+        wanted = {REPORT: REPORT_BYTES, RESULTS: REPORT_BYTES} | {f"{PICTURES}/{name}": PICTURE_BYTES for name in names}
+        saved = []
+        with self._in_words("saving report and pictures"):
+            for relative, limit in wanted.items():
+                data = read_bounded(workspace.root / relative, limit)
+                if data is not None:
+                    self._put(f"{session}/{relative}", lambda output, data=data: output.write(data))  # type: ignore[misc]
+                    saved.append(relative)
+            self._files.invalidate_cache()
+            folder = f"{session}/{PICTURES}"
+            kept = self._files.ls(folder, detail=False) if self._files.exists(folder) else []
+            for name in (str(path).rpartition("/")[2] for path in kept):
+                if PICTURE.fullmatch(name) and f"{PICTURES}/{name}" not in saved:
+                    self._files.rm(f"{folder}/{name}")
         return tuple(saved)
 
     def restore(self, user_id: str, session_id: str, workspace: Workspace, newest: int = 5) -> bool:
@@ -224,6 +250,24 @@ _MOVE = "look at TMUX_BUILDER_STORE and what it points to, then start redeploy/o
 
 class _Damage(Exception):
     """What is in the store is not what was put there."""
+
+
+def folder_of(store_url: str) -> Path | None:
+    """Where the store is a folder that needs no credential; None for a store of any other kind.
+
+    >>> folder_of("/srv/store"), folder_of("file:///srv/store"), folder_of("s3://bucket/x")
+    (PosixPath('/srv/store'), PosixPath('/srv/store'), None)
+    """
+    if "::" in store_url or ("://" in store_url and not store_url.startswith(("file://", "local://"))):
+        return None
+    return Path(LocalFileSystem._strip_protocol(store_url))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def _pack(release: Release, output: BinaryIO) -> None:

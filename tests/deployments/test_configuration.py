@@ -106,8 +106,10 @@ def test_the_front_door_knows_the_registry_and_no_key_to_anything_else() -> None
     (web,) = [member for member in programs(service(), CLUSTER, SITES) if member.name == "web"]
     assert set(web.environment) == {
         *("TMUX_BUILDER_HOME", "TMUX_BUILDER_DATABASE_URL", "TMUX_BUILDER_WEB_PORT", "TMUX_BUILDER_WEB_PREFECT"),
-        *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS"),
+        *("TMUX_BUILDER_MAX_EXECUTIONS", "TMUX_BUILDER_MAX_AGENTS", "TMUX_BUILDER_STORE"),
     }
+    for store, told in {"": "", "/srv/store": "/srv/store", "s3://key:secret@bucket/x": "s3://"}.items():
+        assert service(store=store).web_environment["TMUX_BUILDER_STORE"] == told
     assert web.keep is not None
     foreign = ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL", "AWS_SECRET_ACCESS_KEY", "ANTHROPIC_API_KEY")
     assert not [name for name in foreign if any(fnmatch(name, kept) for kept in web.keep)]

@@ -107,6 +107,14 @@ async def test_the_workspace_holds_everything_that_the_design_names(workspace: W
     assert len(list(workspace.screenshots.glob("phone*"))) >= 1
 
 
+async def test_what_people_look_at_is_archived_as_well(workspace: Workspace, service: ServiceUnderTest):
+    user, session = workspace.root.parts[-3], workspace.root.parts[-1]
+    archived = Workspace(service.home / "store" / user / session)
+    for view in (workspace.report, workspace.results, *workspace.screenshots.glob("*.jpg")):
+        kept = archived.root / view.relative_to(workspace.root)
+        assert kept.read_bytes() == view.read_bytes(), view
+
+
 async def test_no_agent_is_left_when_the_run_is_over(built: Seen, service: ServiceUnderTest):
     assert agents_of(service) == []
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,16 @@ def migrated_postgresql(postgres_cluster: PrivateCluster) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a database with the registry's schema, on each of the two kinds. Copied: it is faster than migrating."""
+    """URL of a database with the registry's schema, on each of the two kinds."""
+    with a_registry_url(request, tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def a_registry_url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """For a fixture whose parameter is the kind of database. Copied: it is faster than migrating."""
     if request.param == "sqlite":
-        file = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "registry.db")
+        file = shutil.copy(request.getfixturevalue("migrated_sqlite"), folder / "registry.db")
         yield f"sqlite:///{file}"
         return
     cluster: PrivateCluster = request.getfixturevalue("postgres_cluster")

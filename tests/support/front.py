@@ -2,6 +2,8 @@
 
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +23,10 @@ from deployments.front.settings import FrontSettings
 from deployments.front.tokens import KEY, mint, sha256_of
 from tasks.adapters.registry import Accepted, Registry
 from tasks.domain.pipeline import Step
+from tests.support.databases import free_port
 from tests.tasks.adapters.registry.orders import an_execution
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ORDER = {
     "email": "ana@example.com",
@@ -78,7 +83,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     told: dict[str, Any] = response.json()
-    assert set(told) == {"type", "title", "status", "detail", "errors"}
+    assert set(told) == {"type", "title", "status", "detail", "error", "errors"}
     assert told["status"] == status
     for each in told["errors"]:
         assert set(each) == {"field", "reason", "allowed"}
@@ -109,6 +114,36 @@ def opened(registry: Registry, home: Path, **told: Any) -> Iterator[Door]:
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving(home: Path, database_url: str, **told: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The front door as a process of its own, as `make up` starts it, and its URL. Its log is ``log`` in the home."""
+    port = free_port()
+    environment = {"HOME": str(home), "WEB_PORT": str(port), "DATABASE_URL": database_url, **told}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.front"],
+            cwd=ROOT,
+            env={f"TMUX_BUILDER_{name}": value for name, value in environment.items()},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 60
+        while True:
+            try:
+                assert httpx.get(f"{url}/api/health", trust_env=False).json() == {"status": "ok"}
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, (home / "log").read_text()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        yield process, url
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 OpenDoor = Callable[..., Door]

@@ -3,17 +3,25 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
+from starlette.routing import BaseRoute
 
 from deployments.front import keys
+from deployments.front.bodies import JsonRoute
+from deployments.front.pages import PageRoute
 from deployments.front.scopes import Scope
+from deployments.front.session import Seal
+from deployments.front.tokens import sha256_of
 from tasks.adapters.registry import Registry
+from tasks.domain.pipeline import Step
 from tests.support.front import ORDER, Door, OpenDoor, a_running_execution, bearer, problem
+from tests.support.stories import a_story
 from tests.tasks.adapters.registry.orders import a_finished_execution, counts
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,22 +41,33 @@ BODIES = {
 }
 
 
-def routes(door: Door) -> Iterator[tuple[str, str]]:
-    def walk(found: object) -> Iterator[APIRoute]:
-        for route in found:  # type: ignore[attr-defined]
-            if isinstance(route, APIRoute):
-                if route.include_in_schema:  # pages have tests of their own
-                    yield route
-            elif (inner := getattr(route, "original_router", None)) is not None:
-                yield from walk(inner.routes)
+PAGES_WITHOUT_OWNER = {"/", "/static/{name}", "/operator", "/operator/leave", "/operator/hook"}
 
-    for route in walk(door.app.routes):
-        for method in sorted(route.methods):
-            yield method, route.path
+DESCRIPTION = "/api/openapi.json"
+
+
+def all_routes(door: Door) -> Iterator[BaseRoute]:
+    def walk(found: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+        for route in found:
+            inner = getattr(route, "original_router", None)
+            yield from [route] if inner is None else walk(inner.routes)
+
+    return walk(door.app.routes)
+
+
+def routes(door: Door, pages: bool = False) -> Iterator[tuple[str, str]]:
+    """Of the API, or of the pages, which are in no description; with those of files and streams."""
+    for route in all_routes(door):
+        if isinstance(route, APIRoute) and route.include_in_schema is not pages:
+            for method in sorted(route.methods):
+                yield method, route.path
+
+
+QUESTION = "q"
 
 
 def fill(path: str, execution_id: str, user_id: str) -> str:
-    told = {"execution_id": execution_id, "user_id": user_id, "question_id": "q", "name": "desktop.jpg"}
+    told = {"execution_id": execution_id, "user_id": user_id, "question_id": QUESTION, "name": "desktop.jpg"}
     return re.sub(r"\{(\w+)\}", lambda found: told[found[1]], path)
 
 
@@ -65,6 +84,11 @@ def test_every_route_is_known(door: Door) -> None:
     assert unnamed == WITHOUT_OWNER
     assert set(BODIES) <= found
     assert set(door.app.openapi()["paths"]) == found
+    kinds = {type(route): route.path for route in all_routes(door) if getattr(route, "path", "") != DESCRIPTION}
+    assert set(kinds) == {APIRoute, JsonRoute, PageRoute}, "what is no route of ours is asked by no test"
+    pages = {path for _method, path in routes(door, pages=True)}
+    assert {path for path in pages if "{execution_id}" not in path} == PAGES_WITHOUT_OWNER
+    assert all(type(route) is PageRoute for route in all_routes(door) if getattr(route, "path", "") in pages)
 
 
 def test_key_a_on_every_route_of_b_is_told_that_there_is_nothing(door: Door) -> None:
@@ -83,6 +107,58 @@ def test_key_a_on_every_route_of_b_is_told_that_there_is_nothing(door: Door) -> 
             assert foreign == missing, (who, method, path)
     assert {**counts(door.registry), "api_keys": 0} == {**before, "api_keys": 0}
     assert len(door.registry.events(b["execution_id"], limit=1000)) == events
+
+
+def test_key_a_in_a_browser_finds_no_page_picture_or_file_of_b(door: Door) -> None:
+    """With all that B has: a question, a release, a picture, a report."""
+    mine, other = a_story(door, "mine"), a_story(door, "other", email="ben@example.com")
+    other.reach(Step.CREATE_PLAN)
+    other.publish()
+    other.photograph()
+    other.check()
+    asked = other.ask("plan", "Shall this be built?")
+    seal: Seal = door.app.state.pages.seal
+    before = counts(door.registry)
+    key = door.key(user_id=door.registry.owner_of(mine.execution_id))["Authorization"].removeprefix("Bearer ")
+    cookies = {"tb_operator": seal.sealed("key", sha256_of(key))}
+    with httpx.Client(base_url=door.url, trust_env=False, timeout=30, cookies=cookies) as browser:
+        assert browser.get(f"/e/{mine.execution_id}").status_code == 200, "the key is good"
+        for method, path in routes(door, pages=True):
+            if path in PAGES_WITHOUT_OWNER:
+                continue
+            place = fill(path, other.execution_id, "").replace(f"/{QUESTION}", f"/{asked}")
+            data = {"decision": "approve", "message": "x"} if method == "POST" else None
+            answer = browser.request(method, place, data=data, headers={"Sec-Fetch-Site": "same-origin"})
+            assert answer.status_code == 404, (method, path)
+            assert other.execution_id not in answer.text, (method, path)
+        assert mine.execution_id in browser.get("/operator").text
+        assert "ben@example.com" not in browser.get("/operator").text
+        for query in ("", "?status=waiting_input", "?q=ben@example.com", f"?q={other.execution_id[:20]}"):
+            assert f"/e/{other.execution_id}" not in browser.get(f"/operator{query}").text, query
+        crossed = browser.post(
+            f"/e/{mine.execution_id}/questions/{asked}",
+            data={"decision": "approve"},
+            headers={"Sec-Fetch-Site": "same-origin"},
+        )
+        assert crossed.status_code == 404, "a question is answered at its own execution"
+    assert {**counts(door.registry), "api_keys": 0} == {**before, "api_keys": 0}
+    assert door.registry.questions(other.execution_id, "plan")[0].answer is None
+
+
+def test_a_list_of_a_learns_nothing_of_b(door: Door) -> None:
+    a, b = door.order(email="a@example.com").json(), door.order(email="b@example.com").json()
+    key = door.key(user_id=a["user_id"])
+    none = "a1b2c3d4_sess20260124143022"
+    for path in ("/api/executions", f"/api/users/{a['user_id']}/executions"):
+        shown = door.client.get(path, headers=key).json()["executions"]
+        assert [each["execution_id"] for each in shown] == [a["execution_id"]]
+        foreign, missing = (
+            problem(door.client.get(path, params={"cursor": place}, headers=key), 404)
+            for place in (b["execution_id"], none)
+        )
+        assert foreign == missing
+    for words in ("b@example.com", b["execution_id"]):
+        assert door.client.get("/api/executions", params={"q": words}, headers=key).json()["executions"] == []
 
 
 def test_nobody_without_a_good_token_gets_past_any_route(door: Door) -> None:
@@ -203,6 +279,13 @@ def test_rates_hold_per_key_per_user_and_per_address(open_door: OpenDoor) -> Non
     assert 0 < int(said[-1].headers["retry-after"]) <= 20
     crowded = open_door(web_rate_ip=4)
     assert [crowded.client.get("/api/health").status_code for _ in range(6)] == [200] * 4 + [429] * 2
+
+
+def test_orders_for_one_address_are_counted_whoever_sends_them(open_door: OpenDoor) -> None:
+    door = open_door(web_rate_user=3)
+    spellings = ("ana@example.com", "Ana@Example.com", "ANA@EXAMPLE.COM", "ana@example.com")
+    assert [door.order(door.key(), email=each).status_code for each in spellings] == [202, 202, 202, 429]
+    assert door.order(door.key(), email="ben@example.com").status_code == 202
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8400", "", "localhost@evil.example"])

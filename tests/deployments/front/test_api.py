@@ -1,18 +1,23 @@
 """The owner's routes and fields, over HTTP."""
 
+import os
+import shutil
 import uuid
 from datetime import datetime
+from pathlib import Path
 
 import httpx
 
-from deployments.front import models
+from deployments.front import files, models
 from deployments.front.scopes import Scope
+from tasks.adapters.archive import Archive
+from tasks.adapters.registry import Accepted
 from tasks.adapters.workspace import Workspace
 from tasks.domain.check import Check, Outcome
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Status, Step, Verb
 from tasks.domain.release import FileEntry, Manifest, Release, release_id_for
-from tests.support.front import Door, OpenDoor, a_running_execution, bearer, problem
+from tests.support.front import ORDER, Door, OpenDoor, a_running_execution, bearer, problem
 from tests.tasks.adapters.registry.orders import a_finished_execution, counts
 
 
@@ -32,6 +37,38 @@ def test_an_order_is_accepted_with_ids_and_a_link_of_its_own(door: Door) -> None
     assert progress.status_code == 200
     assert progress.json()["execution_id"] == told["execution_id"]
     assert "hosting" not in response.text
+
+
+OWNERS = {
+    ("POST", "/api/create-user"): (202, {"user_id", "session_id", "execution_id", "status", "token", "links"}),
+    ("POST", "/api/chat/{execution_id}"): (200, {"status", "execution_id"}),
+    ("GET", "/api/chat/{execution_id}/history"): (
+        200,
+        {"output", "execution_id", "output_at", "messages", "next_cursor"},
+    ),
+    ("POST", "/api/redeploy/{execution_id}"): (200, {"status", "execution_id"}),
+}
+"""The four routes of the functional design, as it has them; create-user accepts with 202 and says where to go on."""
+
+
+def test_the_owners_routes_answer_as_the_functional_design_says(door: Door) -> None:
+    running, finished = a_running_execution(door.registry), a_finished_execution(door.registry, "f")
+    for (method, route), (status, fields) in OWNERS.items():
+        accepted = finished if "redeploy" in route else running
+        path = route.replace("{execution_id}", accepted.execution_id)
+        body = ORDER if "create" in route else {"message": "hello"} if method == "POST" else None
+        answer = door.client.request(method, path, json=body, headers=door.key())
+        assert (answer.status_code, set(answer.json())) == (status, fields), (route, answer.text)
+        if "{" in route:
+            missing = path.replace(accepted.execution_id, "a1b2c3d4_sess20260124143022")
+            told = problem(door.client.request(method, missing, json=body, headers=door.key()), 404)
+            assert told["error"] == "Execution not found"
+    for path, words in {
+        f"/api/chat/{finished.execution_id}": "Cannot chat - status is pending",
+        f"/api/redeploy/{running.execution_id}": "Cannot redeploy - status is running",
+    }.items():
+        told = problem(door.client.post(path, json={"message": "hello"}, headers=door.key()), 400)
+        assert told["error"] == words
 
 
 def test_the_same_key_gives_the_same_ids_and_with_another_body_a_conflict(door: Door) -> None:
@@ -111,7 +148,7 @@ def test_a_redeploy_is_asked_for_once(door: Door) -> None:
     path, key = f"/api/redeploy/{accepted.execution_id}", {**door.key(), "Idempotency-Key": "once"}
     for _ in range(2):
         response = door.client.post(path, headers=key)
-        assert response.status_code == 202, response.text
+        assert response.status_code == 200, response.text
         assert response.json() == {"status": "redeploying", "execution_id": accepted.execution_id}
     (run,) = door.registry.undispatched()
     assert run.verb is Verb.REDEPLOY
@@ -245,29 +282,101 @@ def test_lists_are_for_operators_and_for_the_user_they_are_of(door: Door) -> Non
     assert len(of_user) == 2
 
 
+FILES = {"/plan": "text/markdown", "/report": "text/html", "/screenshots/desktop.jpg": "image/jpeg"}
+
+
+def filled(door: Door, accepted: Accepted, text: str = "<script>alert(1)</script>") -> Workspace:
+    workspace = Workspace.of(door.settings.home, accepted.user_id, accepted.session_id)
+    workspace.lay_out()
+    for file in (workspace.plan, workspace.report, workspace.screenshots / "desktop.jpg"):
+        file.write_text(text)
+    return workspace
+
+
 def test_files_come_as_attachments_that_no_browser_runs(door: Door) -> None:
     accepted = a_finished_execution(door.registry)
-    workspace = Workspace.of(door.settings.home, accepted.user_id, accepted.session_id)
     base, key = f"/api/executions/{accepted.execution_id}", door.key()
-    for path in ("/plan", "/report", "/screenshots/desktop.jpg"):
+    for path in FILES:
         problem(door.client.get(base + path, headers=key), 404)
-    workspace.lay_out()
-    workspace.plan.write_text("# Plan <script>alert(1)</script>")
-    workspace.report.write_text("<script>alert(1)</script>")
-    (workspace.screenshots / "desktop.jpg").write_bytes(b"jpeg")
+    filled(door, accepted)
     told = door.client.get(f"{base}/artefacts", headers=key).json()
     assert (told["screenshots"], told["report"], told["plan"]) == (["desktop.jpg"], True, True)
-    for path, kind in (
-        ("/plan", "text/markdown"),
-        ("/report", "text/html"),
-        ("/screenshots/desktop.jpg", "image/jpeg"),
-    ):
+    for path, kind in FILES.items():
         response = door.client.get(base + path, headers=key)
         assert response.status_code == 200
         assert response.headers["content-type"].startswith(kind)
         assert response.headers["content-disposition"].startswith("attachment;")
         assert response.headers["content-security-policy"].startswith("sandbox")
         assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def archived(door: Door, accepted: Accepted, text: str) -> Path:
+    """The session's folder in the archive, with the three files in it; the workspace that they came from is gone."""
+    workspace = filled(door, accepted, text)
+    archive = Archive(str(door.settings.home / "store"))
+    archive.save_texts(accepted.user_id, accepted.session_id, workspace)
+    archive.save_views(accepted.user_id, accepted.session_id, workspace)
+    shutil.rmtree(workspace.root)
+    return door.settings.home / "store" / accepted.user_id / accepted.session_id
+
+
+def test_files_come_from_the_archive_when_the_workspace_is_gone_or_older(door: Door) -> None:
+    accepted = a_finished_execution(door.registry)
+    base, key = f"/api/executions/{accepted.execution_id}", door.key()
+    session = archived(door, accepted, "archived")
+    told = door.client.get(f"{base}/artefacts", headers=key).json()
+    assert (told["screenshots"], told["report"], told["plan"]) == (["desktop.jpg"], True, True)
+    for path, kind in FILES.items():
+        response = door.client.get(base + path, headers=key)
+        assert (response.status_code, response.text) == (200, "archived")
+        assert response.headers["content-type"].startswith(kind)
+        assert response.headers["content-security-policy"].startswith("sandbox")
+    workspace = filled(door, accepted, "of this machine")
+    os.utime(workspace.plan, (0, 0))
+    assert door.client.get(f"{base}/plan", headers=key).text == "of this machine", "whatever the agent says of its age"
+    archive = Archive(str(door.settings.home / "store"))
+    archive.save_file(accepted.user_id, accepted.session_id, "output/plan.md", b"newer")
+    assert door.client.get(f"{base}/plan", headers=key).text == "newer", "another machine has made it"
+    shutil.rmtree(workspace.root)
+    shutil.rmtree(session)
+    for path in FILES:
+        problem(door.client.get(base + path, headers=key), 404)
+
+
+def test_nothing_in_the_archive_leads_out_of_it_and_nothing_endless_is_read(door: Door) -> None:
+    accepted = a_finished_execution(door.registry)
+    base, key = f"/api/executions/{accepted.execution_id}", door.key()
+    session = archived(door, accepted, "archived")
+    secret = door.settings.home / "secret"
+    (secret / "deployment" / "tests").mkdir(parents=True)
+    (secret / "deployment" / "tests" / "report.html").write_text("secret")
+    (secret / "twice").write_text("secret")
+    (session / "output" / "plan.md").unlink()
+    (session / "output" / "plan.md").symlink_to(secret / "deployment" / "tests" / "report.html")
+    (session / "deployment" / "screenshots" / "phone.jpg").hardlink_to(secret / "twice")
+    with (session / "deployment" / "tests" / "report.html").open("r+b") as report:
+        report.truncate(files.LIMIT + 1)
+    os.mkfifo(session / "deployment" / "screenshots" / "desktop-pipe.jpg")
+    for path in ("/plan", "/report", "/screenshots/phone.jpg", "/screenshots/desktop-pipe.jpg"):
+        problem(door.client.get(base + path, headers=key), 404)
+    told = door.client.get(f"{base}/artefacts", headers=key).json()
+    assert (told["screenshots"], told["report"], told["plan"]) == (["desktop.jpg"], False, False)
+    for below, outside in ((session / "deployment", secret / "deployment"), (session.parent, secret)):
+        shutil.rmtree(below)
+        below.symlink_to(outside)
+        problem(door.client.get(f"{base}/report", headers=key), 404)
+
+
+def test_an_archive_that_needs_a_key_is_told_as_such(open_door: OpenDoor) -> None:
+    door = open_door(store="s3://")
+    accepted, waiting = a_finished_execution(door.registry), a_running_execution(door.registry)
+    base, key = f"/api/executions/{accepted.execution_id}", door.key()
+    for path in (*FILES, "/artefacts"):
+        assert "no key to" in problem(door.client.get(base + path, headers=key), 404)["detail"]
+    filled(door, accepted, "here")
+    assert door.client.get(f"{base}/plan", headers=key).text == "here"
+    shown = door.client.get(f"/api/executions/{waiting.execution_id}/artefacts", headers=key)
+    assert shown.json()["screenshots"] == [], "of what has not begun there is nothing anywhere"
 
 
 def test_no_link_of_the_agents_leads_out_of_its_workspace(door: Door) -> None:
@@ -278,11 +387,12 @@ def test_no_link_of_the_agents_leads_out_of_its_workspace(door: Door) -> None:
     secret.mkdir()
     (secret / "plan.md").write_text("secret")
     (secret / "report.html").write_text("secret")
+    (secret / "twice").write_text("secret")
     base, key = f"/api/executions/{accepted.execution_id}", door.key()
     workspace.plan.symlink_to(secret / "plan.md")
     workspace.report.parent.rmdir()
     workspace.report.parent.symlink_to(secret)
-    (workspace.screenshots / "phone.jpg").hardlink_to(secret / "plan.md")
+    (workspace.screenshots / "phone.jpg").hardlink_to(secret / "twice")
     for path in ("/plan", "/report", "/screenshots/phone.jpg", "/screenshots/..%2f..%2foutput%2fplan.md"):
         problem(door.client.get(base + path, headers=key), 404)
 

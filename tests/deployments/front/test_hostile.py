@@ -1,7 +1,6 @@
 """Bodies that nobody means well: refused with a reason, nothing started, nothing echoed, never our fault."""
 
 import json
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from deployments.front.limits import BODY_LIMIT, Doorway
-from deployments.postgres import PrivateCluster
+from deployments.front.limits import BODY_LIMIT, BODY_S, Doorway
 from tasks.adapters.registry import Registry
+from tests.support.databases import a_registry_url
 from tests.support.front import ORDER, Door, a_running_execution, opened, problem
 from tests.tasks.adapters.registry.orders import counts
 
@@ -22,18 +21,11 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One for all: nothing that is sent here leaves a trace."""
     home = tmp_path_factory.mktemp("home")
     RUNNING.clear()
-    if request.param == "sqlite":
-        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), home / 'registry.db')}"
-    else:
-        cluster: PrivateCluster = request.getfixturevalue("postgres_cluster")
-        template: str = request.getfixturevalue("migrated_postgresql")
-        with cluster.connect() as connection:
-            connection.execute(f"CREATE DATABASE hostile TEMPLATE {template} OWNER {template}")
-        url = cluster.url(template).removesuffix(template) + "hostile"
-    registry = Registry.open(url)
-    with opened(registry, home) as found:
-        yield found
-    registry.close()
+    with a_registry_url(request, home) as url:
+        registry = Registry.open(url)
+        with opened(registry, home) as found:
+            yield found
+        registry.close()
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +178,13 @@ def test_a_body_in_chunks_without_end_is_cut_off(door: Door) -> None:
                 connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
                 sent += 65536
     assert sent < 20 * 2**20
+
+
+def test_a_body_that_is_announced_too_long_is_not_waited_for(door: Door) -> None:
+    began = time.monotonic()
+    answer = door.raw(head(door, f"Content-Length: {10 * 2**20}"))
+    assert b" 413 " in answer.splitlines()[0]
+    assert time.monotonic() - began < BODY_S / 2
 
 
 def test_a_body_that_dribbles_is_not_waited_for(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

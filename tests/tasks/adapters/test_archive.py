@@ -13,7 +13,8 @@ import pytest
 
 from tasks.adapters import archive as archive_module
 from tasks.adapters import disk, packaging
-from tasks.adapters.archive import DURABLE, Archive
+from tasks.adapters.archive import DURABLE, PICTURES, REPORT, RESULTS, Archive
+from tasks.adapters.archive_entries import ArchiveEntries
 from tasks.adapters.packaging import load_release
 from tasks.adapters.workspace import Workspace
 from tasks.domain.errors import HostingError
@@ -130,6 +131,30 @@ def test_a_text_is_replaced_by_a_newer_one(store: str, elsewhere: Workspace) -> 
 
     Archive(store).restore(USER, SESSION, elsewhere)
     assert elsewhere.plan.read_bytes() == b"new"
+
+
+def test_report_and_pictures_are_kept_for_who_looks_and_only_the_newest(
+    store: str, packager: Packager, elsewhere: Workspace, tmp_path: Path
+) -> None:
+    here, archive = packager.workspace, ArchiveEntries(store)
+    archive.save_release(USER, SESSION, packager.package(SITE))
+    here.report.write_text("report")
+    here.results.write_text("{}")
+    for name in ("desktop.jpg", "phone.jpg", "desktop-menu.jpg", "notes.txt"):
+        (here.screenshots / name).write_text(name)
+    (tmp_path / "secret").write_text("SECRET")
+    (here.screenshots / "phone-link.jpg").symlink_to(tmp_path / "secret")
+    assert len(archive.save_views(USER, SESSION, here)) == 5
+    (here.screenshots / "desktop-menu.jpg").unlink()
+    here.report.write_text("newer")
+    saved = archive.save_views(USER, SESSION, here)
+    assert saved == (REPORT, RESULTS, f"{PICTURES}/desktop.jpg", f"{PICTURES}/phone.jpg")
+    kept = dict(archive.read(USER, SESSION))
+    found = {name.split("/", 2)[2]: data for name, data in kept.items() if "/releases/" not in name}
+    assert found == dict(zip(saved, (b"newer", b"{}", b"desktop.jpg", b"phone.jpg"), strict=True))
+    assert archive.restore(USER, SESSION, elsewhere)
+    assert not elsewhere.report.exists(), "a redeploy makes it anew"
+    assert archive.remove_session(USER, SESSION).left == ()
 
 
 # ---------------------------------------------------------------- what may be saved

@@ -79,6 +79,14 @@ def test_a_run_is_asked_to_end_once_and_not_when_it_is_over(registry: Registry) 
     assert registry.cancel_requests() == []
 
 
+def test_a_run_that_crashes_while_it_is_asked_to_end_is_still_to_end(registry: Registry) -> None:
+    accepted = an_execution(registry)
+    registry.request_cancel(accepted.execution_id)
+    again = registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-first", attempt=2)
+    assert (again.attempt, again.cancel_requested) == (2, True)
+    assert [run.run_id for run in registry.cancel_requests()] == [accepted.run_id]
+
+
 def test_a_teardown_is_not_cancelled_halfway(registry: Registry) -> None:
     accepted = a_finished_execution(registry)
     registry.request_run(accepted.execution_id, Verb.TEARDOWN, "t")
