@@ -44,8 +44,10 @@ class Matter:
         return None if self.execution.site_state is SiteState.TAKEN_DOWN else self.execution.url
 
     @property
-    def failed_checks(self) -> bool:
-        return self.notice.details.get("verdict") == Verdict.FAILED_CHECKS
+    def verdict(self) -> str | None:
+        """On what is live."""
+        told: str | None = self.notice.details.get("verdict") or self.execution.verdict
+        return told
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def _waits(matter: Matter) -> tuple[str, list[str], str]:
         said = [f"There is a plan. Nothing is built until somebody has answered, and an answer counts until {until}:"]
         said.append(asked)
         return "has a plan for you to read", said, "Approve it, ask for changes, or reject it here:"
-    said = [f"The agent that writes it asks, and goes on when somebody has answered (until {until}):", asked]
+    said = [f"The agent that writes it has a question, and goes on when somebody has answered, until {until}:", asked]
     return "waits for an answer", said, "Answer here, with the number of a choice or in your own words:"
 
 
@@ -145,13 +147,14 @@ def _completed(matter: Matter) -> tuple[str, list[str], str]:
     again = matter.notice.details.get("verb") == Verb.REDEPLOY
     if matter.url is None:
         return "was finished", ["It was finished, and has been taken down since."], "See what was done here:"
-    if matter.failed_checks:
-        title = "is live, with open points"
-        said = f"{'It was published again' if again else 'It is live'}, and some of its browser tests are red:"
-    else:
-        title = "was published again" if again else "is live"
-        said = f"{'It was published again' if again else 'It is live'}, and all checks passed:"
-    return title, [f"{said}\n{matter.url}"], "See its pictures and checks, change it, or take it down here:"
+    title, said = ("was published again", "It was published again") if again else ("is live", "It is live")
+    match matter.verdict:
+        case Verdict.PASSED:
+            said += ", and all checks passed"
+        case Verdict.FAILED_CHECKS:
+            title += ", with open points"
+            said += ", and some of its browser tests are red"
+    return title, [f"{said}:\n{matter.url}"], "See its pictures and checks, change it, or take it down here:"
 
 
 def _indented(text: str) -> str:
@@ -163,20 +166,21 @@ def _indented(text: str) -> str:
 
 def message_id(notice: Notice, sender: str) -> str:
     """The same for each attempt, so that a mail that arrives twice is shown once."""
-    return f"<{notice.notice_id}@{_domain(sender)}>"
+    return f"<{notice.notice_id}@{sender_of(sender).domain}>"
 
 
 def mail(matter: Matter, sender: str, to: tuple[str, ...]) -> EmailMessage:
     """Raises ValueError for an address that is none: nothing in a header can begin another one."""
     words = worded(matter)
     letter = EmailMessage(policy=SMTP)
-    name, spec = parseaddr(sender)
-    letter["From"] = mailbox(spec, name)
+    letter["From"] = sender_of(sender)
     letter["To"] = [mailbox(each) for each in to]
     letter["Subject"] = words.subject
     letter["Date"] = format_datetime(matter.notice.created_at)
     letter["Message-ID"] = message_id(matter.notice, sender)
-    letter["References"] = f"<{matter.execution.execution_id}@{_domain(sender)}>"  # one thread for each execution
+    letter["References"] = (
+        f"<{matter.execution.execution_id}@{sender_of(sender).domain}>"  # one thread for each execution
+    )
     letter["Auto-Submitted"] = "auto-generated"  # RFC 3834: holiday answers stay away
     letter.set_content(words.text, cte="quoted-printable")
     return letter
@@ -197,8 +201,12 @@ def mailbox(spec: str, name: str = "") -> Address:
         raise ValueError(f"{spec!r} is no mail address that every server takes: {error}") from None
 
 
-def _domain(sender: str) -> str:
-    return mailbox(parseaddr(sender)[1]).domain
+def sender_of(text: str) -> Address:
+    """``Name <address>``, or the address alone. Raises ValueError."""
+    name, spec = parseaddr(text)
+    if one_line(text) != text or not text.rstrip(">").endswith(spec):
+        raise ValueError(f"{text!r} is no mail address; expected such as Builder <builder@example.com>")
+    return mailbox(spec, name)
 
 
 # -- JSON --
@@ -217,7 +225,7 @@ def as_json(matter: Matter) -> dict[str, Any]:
         "link": matter.link,
     }
     if notice.occasion is Occasion.COMPLETED:
-        told |= {"site_url": matter.url, "verdict": notice.details.get("verdict")}
+        told |= {"site_url": matter.url, "verdict": matter.verdict}
     if question is not None:
         told |= {"question_id": question.question_id, "question_kind": question.kind}
         told |= {"question": bounded(question.body, QUESTION_LIMIT), "expires_at": question.expires_at.isoformat()}
