@@ -10,6 +10,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
+from html import unescape
 from typing import Any
 
 from tasks.adapters.redaction import redact
@@ -21,6 +22,7 @@ from tasks.domain.text import plain_text
 WISH_LIMIT, QUESTION_LIMIT, ERROR_LIMIT = 120, 3000, 1500
 """Characters of what strangers wrote that a notice shows; the page has all of it."""
 
+_MENTION = re.compile(r"(?i)(?<!\w)@(?=everyone|here|channel|all\b)")
 _ADDRESS_IN_TEXT = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.)\S+")
 
 
@@ -87,11 +89,12 @@ def wish(execution: ExecutionRecord) -> str:
 def worded(matter: Matter) -> Words:
     """For the person who ordered, or for operators, by the notice's channel."""
     execution, notice = matter.execution, matter.notice
-    ordered = f"{execution.created_at.day} {execution.created_at:%b %Y, %H:%M} UTC"
+    at = execution.created_at
+    ordered = f"{at.day} {at:%b %Y, %H:%M} UTC"
     title, said, move = _told(matter)
     if notice.channel is Channel.EMAIL:
         who = f"You asked for this website on {ordered}:"
-        subject = f"Your website {title} (order of {ordered})"
+        subject = f"Your website {title} ({at.day} {at:%b, %H:%M} UTC)"
         end = "This link opens the page without a password, so keep it to yourself. Nobody reads answers to this mail."
     else:
         who = f"{one_line(execution.request.email)} asked for this website on {ordered}:"
@@ -134,13 +137,23 @@ def _waits(matter: Matter) -> tuple[str, list[str], str]:
     if question is None:
         return "waits for a person", ["It goes on when somebody has looked."], "Look here:"
     until = f"{question.expires_at.day} {question.expires_at:%b %Y, %H:%M} UTC"
-    asked = _indented(bounded(question.body, QUESTION_LIMIT))
+    asked = _indented(bounded(_plan(question.body) if question.kind == "plan" else question.body, QUESTION_LIMIT))
     if question.kind == "plan":
         said = [f"There is a plan. Nothing is built until somebody has answered, and an answer counts until {until}:"]
         said.append(asked)
         return "has a plan for you to read", said, "Approve it, ask for changes, or reject it here:"
     said = [f"The agent that writes it has a question, and goes on when somebody has answered, until {until}:", asked]
     return "waits for an answer", said, "Answer here, with the number of a choice or in your own words:"
+
+
+def _plan(body: str) -> str:
+    """Without the words that Prefect's form begins with, and without what keeps its Markdown from being obeyed.
+
+    >>> _plan("## Shall this be built?\\n\\n---\\n\\n# Plan: R&amp;D &amp;lt;b>")
+    '# Plan: R&D <b>'
+    """
+    before, line, plan = body.partition("\n---\n")
+    return unescape(unescape(plan.strip() if line else before))
 
 
 def _completed(matter: Matter) -> tuple[str, list[str], str]:
@@ -159,6 +172,15 @@ def _completed(matter: Matter) -> tuple[str, list[str], str]:
 
 def _indented(text: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def for_chat(text: str) -> str:
+    """Without what Slack, Discord and their like obey in a text: mentions of everybody, and links behind other words.
+
+    >>> for_chat("<!channel> @everyone <https://evil.example|our page> ana@example.com")
+    '‹!channel› (at)everyone ‹https://evil.example|our page› ana@example.com'
+    """
+    return _MENTION.sub("(at)", text).replace("<", "‹").replace(">", "›")
 
 
 # -- mail --

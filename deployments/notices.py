@@ -27,7 +27,7 @@ from blocks.settings import Settings
 from blocks.signed_webhook import SignedWebhook
 from deployments.front.settings import front_settings, listed
 from deployments.front.tokens import LINK, mint, sha256_of
-from deployments.notice_texts import Matter, as_json, mail, worded
+from deployments.notice_texts import Matter, as_json, for_chat, mail, worded
 from tasks.adapters.redaction import Redactor, redact
 from tasks.adapters.registry import Notice, Registry
 from tasks.domain.errors import UnknownExecution
@@ -313,7 +313,7 @@ class Hook:
                 return
             words = worded(matter)
             with self.block.raise_on_failure():
-                await self.block.notify(words.text, words.subject)
+                await self.block.notify(for_chat(words.text), for_chat(words.subject))
 
 
 def in_words(error: Exception) -> str:

@@ -128,7 +128,7 @@ async def test_who_ordered_gets_the_question_by_mail_with_a_link_that_opens_the_
     assert await sender(registry, plain(server.port)).send_next(Channel.EMAIL)
     (letter,) = server.mails
     assert server.recipients == [["ana@example.com"]]
-    assert letter["Subject"].startswith("Your website waits for an answer (order of ")
+    assert letter["Subject"].startswith("Your website waits for an answer (")
     assert letter["Message-ID"] == f"<{the_notice(registry, accepted).notice_id}@example.com>"
     assert letter["Auto-Submitted"] == "auto-generated"
     said = content(letter)
@@ -203,10 +203,11 @@ def test_what_was_published_again_taken_down_or_goes_on_serving_is_told_so(quick
 
 def test_a_plan_is_told_with_its_beginning(quick_registry: Registry) -> None:
     accepted = an_execution(quick_registry)
-    quick_registry.ask_question(accepted.run_id, "plan", 1, "## Shall this be built?\n" + "a page\n" * 2000, 600)
+    plan = "## Shall this be built?\n\n---\n\n# Tea &amp; more\n" + "a page\n" * 2000
+    quick_registry.ask_question(accepted.run_id, "plan", 1, plan, 600)
     told = worded(matter_of(quick_registry, accepted))
     assert told.subject.startswith("Your website has a plan for you to read")
-    assert "  ## Shall this be built?\n  a page\n" in told.text
+    assert ":\n\n  # Tea & more\n  a page\n" in told.text
     assert "…" in told.text
     assert len(told.text) < 6000
 
@@ -569,7 +570,9 @@ async def test_a_receiver_that_does_not_take_it_gets_it_again_unchanged(
 async def test_prefects_own_blocks_serve_and_their_failures_are_seen(
     quick_registry: Registry, receiver: Receiver
 ) -> None:
-    accepted = a_finished_execution(quick_registry)
+    accepted = an_execution(quick_registry)
+    error = Failure(step=6, step_name="deploy", message="<!channel> @everyone see <https://evil.example|this>")
+    quick_registry.set_status(accepted.execution_id, Status.FAILED, error)
     block = CustomWebhookNotificationBlock(
         name="ours", url=receiver.url, json_data={"title": "{{subject}}", "text": "{{body}}"}
     )
@@ -581,7 +584,8 @@ async def test_prefects_own_blocks_serve_and_their_failures_are_seen(
     receiver.status = 200
     await one.send_next(Channel.WEBHOOK)
     told = json.loads(receiver.taken[-1][1])
-    assert told["title"] == "Website of ana@example.com was finished"
+    assert told["title"] == "Website of ana@example.com could not be finished"
+    assert "‹!channel› (at)everyone see ‹https:" in told["text"]
     assert accepted.execution_id in told["text"]
 
 

@@ -186,6 +186,7 @@ def test_lists_of_many_executions_use_their_indexes(registry: Registry) -> None:
     registry.executions()
     registry.find_executions(before=(datetime.now(UTC), accepted.execution_id))
     registry.active_runs()
+    registry.count_runs()
     on_postgresql = registry.engine.dialect.name == "postgresql"
     plans = []
     with registry.engine.begin() as connection:
@@ -194,10 +195,11 @@ def test_lists_of_many_executions_use_their_indexes(registry: Registry) -> None:
         for statement, parameters in [each for each in asked if each[0].startswith("SELECT")]:
             explain = f"{'EXPLAIN' if on_postgresql else 'EXPLAIN QUERY PLAN'} {statement}"
             plans.append("\n".join(map(str, connection.exec_driver_sql(explain, parameters))))
-    newest, page, active = plans
+    newest, page, active, counted = plans
     for plan in (newest, page):
         assert "ix_executions_created_at" in plan
         assert "Sort" not in plan
         assert "TEMP B-TREE" not in plan
+    assert "runs_under_way" in counted
     if on_postgresql:  # SQLite takes the index of the flow runs' ids
         assert "runs_under_way" in active
