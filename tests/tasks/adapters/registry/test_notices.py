@@ -41,14 +41,14 @@ def test_what_waits_is_done_or_has_failed_is_told_of_on_each_channel(registry: R
         assert occasions(registry, paused, channel) == [Occasion.WAITING_INPUT]
 
 
-def test_what_is_no_news_is_not_told(registry: Registry) -> None:
+def test_what_is_no_news_is_not_told(quick_registry: Registry) -> None:
     accepted = an_execution(registry)
-    assert not registry.set_status(accepted.execution_id, Status.RUNNING)
-    registry.set_status(accepted.execution_id, Status.CANCELLED)
-    assert not registry.set_status(accepted.execution_id, Status.FAILED), "it is over"
-    look = registry.adopt_run(accepted.execution_id, Verb.REVERIFY, "look")
-    registry.set_status(accepted.execution_id, Status.FAILED, run_id=look.run_id)
-    assert occasions(registry, accepted) == []
+    assert not quick_registry.set_status(accepted.execution_id, Status.RUNNING)
+    quick_registry.set_status(accepted.execution_id, Status.CANCELLED)
+    assert not quick_registry.set_status(accepted.execution_id, Status.FAILED), "it is over"
+    look = quick_registry.adopt_run(accepted.execution_id, Verb.REVERIFY, "look")
+    quick_registry.set_status(accepted.execution_id, Status.FAILED, run_id=look.run_id)
+    assert occasions(quick_registry, accepted) == []
 
 
 def test_each_question_is_told_of_once_also_while_the_run_stays_waiting(registry: Registry) -> None:
@@ -83,31 +83,31 @@ def test_a_notice_is_there_exactly_when_the_status_is(registry: Registry, monkey
     assert occasions(registry, accepted) == [Occasion.FAILED]
 
 
-def test_an_attempt_that_fails_again_is_told_again_and_says_what_was_done(registry: Registry) -> None:
+def test_an_attempt_that_fails_again_is_told_again_and_says_what_was_done(quick_registry: Registry) -> None:
     accepted = an_execution(registry)
-    registry.set_status(accepted.execution_id, Status.FAILED)
-    registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-first", attempt=2)
+    quick_registry.set_status(accepted.execution_id, Status.FAILED)
+    quick_registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-first", attempt=2)
     for step in Step:
-        registry.finish_step(accepted.run_id, step, {}, begin_next=Step(step + 1) if step < 9 else None)
-    registry.set_status(accepted.execution_id, Status.COMPLETED, verdict=Verdict.FAILED_CHECKS)
-    redeploy = registry.adopt_run(accepted.execution_id, Verb.REDEPLOY, "again")
-    registry.begin_step(redeploy.run_id, Step.DEPLOY)
-    registry.set_status(accepted.execution_id, Status.COMPLETED, run_id=redeploy.run_id)
-    failed, completed, again = told(registry, accepted)
+        quick_registry.finish_step(accepted.run_id, step, {}, begin_next=Step(step + 1) if step < 9 else None)
+    quick_registry.set_status(accepted.execution_id, Status.COMPLETED, verdict=Verdict.FAILED_CHECKS)
+    redeploy = quick_registry.adopt_run(accepted.execution_id, Verb.REDEPLOY, "again")
+    quick_registry.begin_step(redeploy.run_id, Step.DEPLOY)
+    quick_registry.set_status(accepted.execution_id, Status.COMPLETED, run_id=redeploy.run_id)
+    failed, completed, again = told(quick_registry, accepted)
     assert (failed.occasion, completed.occasion, again.occasion) == ("failed", "completed", "completed")
     assert completed.details["verdict"] == Verdict.FAILED_CHECKS
     assert [notice.details["verb"] for notice in (completed, again)] == [Verb.FULL_BUILD, Verb.REDEPLOY]
 
 
-def test_an_order_is_told_of_only_where_that_is_asked_and_only_to_the_requester(registry: Registry) -> None:
-    quiet = registry.accept(a_request(), "quiet")
-    assert registry.notices(quiet.execution_id) == []
+def test_an_order_is_told_of_only_where_that_is_asked_and_only_to_the_requester(quick_registry: Registry) -> None:
+    quiet = quick_registry.accept(a_request(), "quiet")
+    assert quick_registry.notices(quiet.execution_id) == []
     for link in ("first", "second"):
-        accepted = registry.accept(a_request(), "form", announce=True, first_link_sha256=link)
-    (notice,) = registry.notices(accepted.execution_id)
+        accepted = quick_registry.accept(a_request(), "form", announce=True, first_link_sha256=link)
+    (notice,) = quick_registry.notices(accepted.execution_id)
     assert (notice.occasion, notice.channel) == (Occasion.ACCEPTED, Channel.EMAIL)
-    assert registry.linked_execution("first") == accepted.execution_id
-    assert registry.linked_execution("second") is None, "the delivery came before"
+    assert quick_registry.linked_execution("first") == accepted.execution_id
+    assert quick_registry.linked_execution("second") is None, "the delivery came before"
 
 
 def test_of_ten_senders_at_once_one_gets_the_notice(registry: Registry) -> None:
@@ -154,26 +154,26 @@ def test_what_was_sent_is_over_and_a_late_failure_does_not_bring_it_back(registr
     assert notice.sent_at is not None
 
 
-def test_a_failure_says_when_it_is_tried_again_or_that_it_never_is(registry: Registry) -> None:
+def test_a_failure_says_when_it_is_tried_again_or_that_it_never_is(quick_registry: Registry) -> None:
     accepted = a_finished_execution(registry)
-    notice = registry.claim_notice(Channel.EMAIL, LEASE_S)
+    notice = quick_registry.claim_notice(Channel.EMAIL, LEASE_S)
     assert notice is not None
-    registry.notice_failed(notice, "no answer", 0.2)
-    assert registry.claim_notice(Channel.EMAIL, LEASE_S) is None
+    quick_registry.notice_failed(notice, "no answer", 0.2)
+    assert quick_registry.claim_notice(Channel.EMAIL, LEASE_S) is None
     time.sleep(0.3)
-    again = registry.claim_notice(Channel.EMAIL, LEASE_S)
+    again = quick_registry.claim_notice(Channel.EMAIL, LEASE_S)
     assert again is not None
     assert again.error == "no answer"
-    registry.notice_failed(again, "no answer again", None)
-    (over,) = told(registry, accepted)
+    quick_registry.notice_failed(again, "no answer again", None)
+    (over,) = told(quick_registry, accepted)
     assert (over.state, over.error) == (NoticeState.GIVEN_UP, "no answer again")
 
 
-def test_switching_a_channel_off_leaves_the_others(registry: Registry) -> None:
+def test_switching_a_channel_off_leaves_the_others(quick_registry: Registry) -> None:
     accepted = a_finished_execution(registry)
-    assert registry.switch_off(Channel.EMAIL) == 1
-    assert registry.switch_off(Channel.EMAIL) == 0
-    states = {notice.channel: notice.state for notice in registry.notices(accepted.execution_id)}
+    assert quick_registry.switch_off(Channel.EMAIL) == 1
+    assert quick_registry.switch_off(Channel.EMAIL) == 0
+    states = {notice.channel: notice.state for notice in quick_registry.notices(accepted.execution_id)}
     assert states == {Channel.EMAIL: "off", Channel.OPERATORS: "pending", Channel.WEBHOOK: "pending"}
 
 
