@@ -42,7 +42,7 @@ def test_what_waits_is_done_or_has_failed_is_told_of_on_each_channel(registry: R
 
 
 def test_what_is_no_news_is_not_told(quick_registry: Registry) -> None:
-    accepted = an_execution(registry)
+    accepted = an_execution(quick_registry)
     assert not quick_registry.set_status(accepted.execution_id, Status.RUNNING)
     quick_registry.set_status(accepted.execution_id, Status.CANCELLED)
     assert not quick_registry.set_status(accepted.execution_id, Status.FAILED), "it is over"
@@ -84,7 +84,7 @@ def test_a_notice_is_there_exactly_when_the_status_is(registry: Registry, monkey
 
 
 def test_an_attempt_that_fails_again_is_told_again_and_says_what_was_done(quick_registry: Registry) -> None:
-    accepted = an_execution(registry)
+    accepted = an_execution(quick_registry)
     quick_registry.set_status(accepted.execution_id, Status.FAILED)
     quick_registry.adopt_run(accepted.execution_id, Verb.FULL_BUILD, "flow-first", attempt=2)
     for step in Step:
@@ -155,7 +155,7 @@ def test_what_was_sent_is_over_and_a_late_failure_does_not_bring_it_back(registr
 
 
 def test_a_failure_says_when_it_is_tried_again_or_that_it_never_is(quick_registry: Registry) -> None:
-    accepted = a_finished_execution(registry)
+    accepted = a_finished_execution(quick_registry)
     notice = quick_registry.claim_notice(Channel.EMAIL, LEASE_S)
     assert notice is not None
     quick_registry.notice_failed(notice, "no answer", 0.2)
@@ -170,7 +170,7 @@ def test_a_failure_says_when_it_is_tried_again_or_that_it_never_is(quick_registr
 
 
 def test_switching_a_channel_off_leaves_the_others(quick_registry: Registry) -> None:
-    accepted = a_finished_execution(registry)
+    accepted = a_finished_execution(quick_registry)
     assert quick_registry.switch_off(Channel.EMAIL) == 1
     assert quick_registry.switch_off(Channel.EMAIL) == 0
     states = {notice.channel: notice.state for notice in quick_registry.notices(accepted.execution_id)}
