@@ -81,7 +81,7 @@ class CodingAgent(Block):
         parts = urlsplit(address)
         if not parts.hostname or not _is_port(str(parts.netloc.rpartition("]")[2].partition(":")[2] or 443)):
             raise ValueError(f"{address!r} is no address; expected https://host or https://host:port, port 1 to 65535")
-        if parts.scheme == "http" and not _is_here(parts.hostname):
+        if parts.scheme == "http" and not is_here(parts.hostname):
             raise ValueError(
                 f"{address!r} would send the key in the clear; expected https://, or http:// with localhost, 127.0.0.1 "
                 "or [::1] for a gateway on this machine"
@@ -101,7 +101,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and 1 <= int(text) <= 65535
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
     """Whether this is loopback by its own words; a name that merely begins like it, such as 127.example.com, is not."""
     try:
         return host == "localhost" or ip_address(host).is_loopback

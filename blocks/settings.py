@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SERVICE_ENV = "service/service.env"
 """Below the home: how this service is reached (database, Prefect), written by `make up` with mode 0600."""
 
+BLOCK_NAME = r"^([a-z0-9-]+/[a-z0-9-]+)?$"
+
 
 class Settings(BaseSettings):
     """Every field is an environment variable with the prefix ``TMUX_BUILDER_``."""
@@ -46,7 +48,32 @@ class Settings(BaseSettings):
     phase_deadline_s: float = Field(1800, gt=0, description="How long an agent may take for one phase, in seconds.")
     suite_deadline_s: float = Field(120, gt=0, description="How long a generated test suite may run, in seconds.")
     health_deadline_s: float = Field(60, gt=0, description="How long a site may take to become healthy, in seconds.")
+    notice_email: str = Field(
+        "",
+        pattern=BLOCK_NAME,
+        description="Block of the mail server that notices go through, such as email-server-credentials/notices. "
+        "Empty: no e-mail.",
+    )
+    notice_from: str = Field(
+        "", max_length=300, description="Sender of notices, as Builder <builder@example.com>. Empty: the block's user."
+    )
+    notice_requesters: bool = Field(True, description="Whether who ordered a site gets notices about it by e-mail.")
+    notice_operators: str = Field(
+        "", max_length=2000, description="Addresses that get a notice of every site by e-mail, with commas between."
+    )
+    notice_webhook: str = Field(
+        "",
+        pattern=BLOCK_NAME,
+        description="Notification block that notices are handed to, such as signed-webhook/notices, "
+        "custom-webhook/notices or slack-webhook/notices. Empty: none.",
+    )
     browser: Path | None = Field(None, description="Chromium to use. Empty: Playwright's own, else one on PATH.")
+
+    @property
+    def notices(self) -> dict[str, str]:
+        """Who is told of what, as environment variables."""
+        fields = ("notice_email", "notice_from", "notice_requesters", "notice_operators", "notice_webhook")
+        return {f"TMUX_BUILDER_{name.upper()}": str(getattr(self, name)) for name in fields}
 
     @property
     def registry_url(self) -> str:

@@ -33,6 +33,7 @@ class Service(BaseModel):
 
     ``joined`` is the URL of the first machine's Prefect API; empty on the first machine itself, which runs server and
     database for all. ``store`` empty: a folder under the home.
+    ``notices``: environment variables that say who is told of what; the first machine sends for all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +58,7 @@ class Service(BaseModel):
     max_agents: int = 4
     max_per_user: int = 2
     min_free_mb: int = 1024
+    notices: Mapping[str, str] = {}
 
     @property
     def folder(self) -> Path:
@@ -120,6 +122,7 @@ class Service(BaseModel):
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
+            **self.notices,
         }
 
     @property
@@ -245,7 +248,7 @@ def programs(service: Service, cluster_argv: Sequence[str], sites_argv: Sequence
         ),
         Program(
             "dispatcher",
-            [str(service.python), "-m", "deployments.dispatcher"],
+            [str(service.python), "-m", "deployments.dispatcher", *([] if service.joined else ["--notices"])],
             30,
             (*PLAIN_KEEP, "TMUX_BUILDER_*", *service.worker_environment),
             service.worker_environment,

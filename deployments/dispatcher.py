@@ -6,6 +6,9 @@ dispatch: a run that waits in the registry becomes a Prefect flow run, once (ide
 reconcile: the state of Prefect's flow run becomes the run's status, one way, where no hook has written it; a run whose
 engine died is started again, and goes on from the step that was not done;
 orphans: an engine whose worker is gone is still cancelled when asked, and is not believed to live when it is dead.
+
+With ``--notices`` it also sends what people are told, see `deployments.notices`: on the first machine, and not on those
+that joined.
 """
 
 import asyncio
@@ -34,6 +37,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import AwaitingRetry, Cancelled, Crashed, Scheduled
 
 from blocks.settings import settings
+from deployments import notices
 from deployments.engines import GRACE_S, Engine, Move, next_move
 from flows.closing import close
 from flows.full_build import full_build
@@ -482,12 +486,15 @@ def open_registry(url: str) -> Registry:
             pause = min(LONGEST_PAUSE_S, pause * 2)
 
 
-async def main() -> None:
+async def main(*, sends_notices: bool) -> None:
+    """Whatever ends one of the duties ends the process, which supervisord starts again: none of them stops unseen."""
     home = settings().home
     registry = open_registry(settings().registry_url)
     log.info("started registry=%s", registry.where)
-    async with get_client() as client:
-        await serve(registry, client, home, home / "run" / "dispatcher.ready")
+    async with get_client() as client, asyncio.TaskGroup() as duties:
+        duties.create_task(serve(registry, client, home, home / "run" / "dispatcher.ready"))
+        if sends_notices:
+            duties.create_task(notices.serve(registry, settings()))
 
 
 if __name__ == "__main__":
@@ -499,4 +506,4 @@ if __name__ == "__main__":
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if not os.environ.get("PREFECT_API_URL"):
         sys.exit("PREFECT_API_URL is not set: the dispatcher is a part of the service; start it with: make up")
-    asyncio.run(main())
+    asyncio.run(main(sends_notices="--notices" in sys.argv[1:]))

@@ -15,10 +15,12 @@ from prefect.client.schemas.actions import VariableCreate, VariableUpdate, WorkP
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
+from prefect_email import EmailServerCredentials  # type: ignore[import-untyped]  # has no types
 
 from blocks.coding_agent import CodingAgent
 from blocks.local_hosting import LocalHosting
 from blocks.settings import settings
+from blocks.signed_webhook import SignedWebhook
 from deployments.automations import register_automations
 from deployments.configuration import POOL, PROGRAM_VARIABLE
 from deployments.joining import program_stamp
@@ -75,7 +77,12 @@ async def register_program() -> None:
 
 
 async def register_blocks() -> None:
-    """Block types with their forms, and one block to start with; a block that somebody changed stays as it is."""
+    """Block types with their forms, and one block to start with; a block that somebody changed stays as it is.
+
+    What notices go through is made by the operator alone.
+    """
+    for form in (EmailServerCredentials, SignedWebhook):
+        await form.aregister_type_and_schema()
     for block in (LocalHosting, CodingAgent):
         await block.aregister_type_and_schema()
         try:

@@ -179,6 +179,7 @@ def _founded(chosen: Settings, stored: dict[str, str | None]) -> Service:
         max_agents=chosen.max_agents,
         max_per_user=chosen.max_per_user,
         min_free_mb=chosen.min_free_mb,
+        notices=chosen.notices,
     )
     for name, value in (service.client_environment | service.server_environment).items():
         refuse_unsafe(name, value)

@@ -19,8 +19,9 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from deployments.front import bodies, models
 from deployments.front.problems import Complaint, Problem, complaints, of_refusal
-from deployments.front.service import Front, admission, status_of
+from deployments.front.service import Front, admission, links, status_of
 from deployments.front.settings import FrontSettings, listed
+from deployments.front.tokens import LINK, mint, sha256_of
 from tasks.adapters.registry import Hook
 from tasks.domain.errors import RequestRefused
 from tasks.domain.request import SiteRequest, vet
@@ -167,13 +168,17 @@ def receive(
         front.registry.refuse(name, made.values, reason)
         front.registry.hook_failed(NAME, reason, front.settings.hook_failures)
         raise Problem(422, reason, made.errors)
-    accepted = front.registry.accept(made.request, name, admission=admission(front.settings))
+    token = mint(LINK)
+    accepted = front.registry.accept(
+        made.request, name, first_link_sha256=sha256_of(token), admission=admission(front.settings), announce=True
+    )
     front.registry.hook_worked(NAME)
     return models.HookReceipt(
         user_id=accepted.user_id,
         session_id=accepted.session_id,
         execution_id=accepted.execution_id,
         status=status_of(front, accepted),
+        links=links(front.settings.base_url, accepted.execution_id, token) if accepted.created else None,
     )
 
 

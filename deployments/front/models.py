@@ -283,6 +283,11 @@ class HookReceipt(BaseModel):
     session_id: str
     execution_id: str = Field(examples=[EXECUTION])
     status: Status
+    links: Links | None = Field(
+        None,
+        description="Where the requester goes on; the page's holds a token for this execution. null for a delivery "
+        "that came before: whoever recorded one must not get in by playing it again.",
+    )
 
 
 class DryRun(BaseModel):

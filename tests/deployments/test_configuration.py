@@ -138,6 +138,26 @@ def test_a_server_that_was_named_is_not_started_again_by_us() -> None:
     assert "postgresql" not in [member.name for member in programs(service(private_cluster=False), [], SITES)]
 
 
+def test_notices_are_sent_from_the_first_machine_alone() -> None:
+    def dispatcher(**more: object) -> list[str]:
+        (found,) = [each for each in programs(service(**more), [], []) if each.name == "dispatcher"]
+        return list(found.argv)
+
+    assert dispatcher()[-1] == "--notices"
+    assert "--notices" not in dispatcher(joined="http://first.example:4200/api")
+
+
+def test_who_is_told_of_what_is_remembered_for_the_next_start(tmp_path: Path) -> None:
+    chosen = Settings(notice_email="email-server-credentials/notices", notice_from="Builder <b@example.com>")
+    told = service(home=tmp_path, notices=chosen.notices)
+    file = tmp_path / "service.env"
+    file.write_text(service_environment(told), encoding="utf-8")
+    again = Settings(_env_file=file)
+    assert again.notices == chosen.notices
+    assert again.notice_from == "Builder <b@example.com>"
+    assert Settings().notices["TMUX_BUILDER_NOTICE_EMAIL"] == "", "off unless told"
+
+
 def test_a_shell_and_the_settings_read_the_same_from_service_env(tmp_path: Path) -> None:
     told = service(home=tmp_path)
     (tmp_path / "service").mkdir()

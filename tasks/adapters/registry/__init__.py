@@ -23,6 +23,7 @@ from tasks.adapters.registry.keys import Keys
 from tasks.adapters.registry.leases import Leases
 from tasks.adapters.registry.machines import Machine, Machines, SecondMachine
 from tasks.adapters.registry.messages import Messages
+from tasks.adapters.registry.notices import Notices
 from tasks.adapters.registry.people import People
 from tasks.adapters.registry.questions import Questions
 from tasks.adapters.registry.records import (
@@ -34,6 +35,7 @@ from tasks.adapters.registry.records import (
     Hook,
     Lease,
     Message,
+    Notice,
     Question,
     ReleaseRecord,
     Resource,
@@ -62,6 +64,7 @@ __all__ = [
     "Lease",
     "Machine",
     "Message",
+    "Notice",
     "Question",
     "QueueFull",
     "QuotaSpent",
@@ -90,6 +93,7 @@ class Registry(
     Leases,
     Messages,
     Questions,
+    Notices,
     History,
     People,
     Retention,

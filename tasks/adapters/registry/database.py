@@ -1,7 +1,7 @@
 """The database below the record: connections, transactions, and its trouble in words that the pipeline knows."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +26,10 @@ from sqlalchemy import exc as trouble
 from sqlalchemy.dialects import sqlite
 
 from tasks.adapters.registry.errors import RevisionMismatch, RunEnded, Superseded
-from tasks.adapters.registry.schema import REVISION, db_clock, events, executions, runs
+from tasks.adapters.registry.schema import REVISION, db_clock, events, executions, notices, runs
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.ids import EXECUTION_ID
+from tasks.domain.notice import Channel, Occasion
 from tasks.domain.pipeline import Status, Verb
 
 if TYPE_CHECKING:
@@ -219,6 +220,26 @@ class Database:
         """Append an event. Call it with the execution's row held."""
         row = {"execution_id": execution_id, "run_id": run_id, "kind": kind, "data": data}
         connection.execute(events.insert(), row)
+
+    def _announce(
+        self,
+        connection: Connection,
+        occasion: Occasion,
+        execution_id: str,
+        run_id: str,
+        details: dict[str, Any],
+        question_id: str | None = None,
+        channels: Iterable[Channel] = tuple(Channel),
+    ) -> None:
+        """Write a notice for each channel, to be sent once this transaction is there. Whether a channel is switched on
+        is the sender's business: what writes here need not know.
+        """
+        same = {"execution_id": execution_id, "run_id": run_id, "occasion": occasion, "details": details}
+        rows = [
+            {**same, "notice_id": str(self._mint()), "question_id": question_id, "channel": channel}
+            for channel in channels
+        ]
+        connection.execute(notices.insert(), rows)
 
     def _takes_lead(self, connection: Connection, execution: Row[Any], run: Row[Any]) -> bool:
         """Whether the execution shows this run; from here on it does, unless it shows one that is not over.

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select
+from sqlalchemy import Row, Select, func, literal, or_, select, tuple_
 
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.records import Event, ExecutionRecord, StepRecord
@@ -13,6 +13,8 @@ from tasks.domain.errors import UnknownExecution
 from tasks.domain.ids import EXECUTION_ID
 from tasks.domain.pipeline import SiteState, Status, Step, Verb, Verdict
 from tasks.domain.request import normalise_email
+
+_NEWEST_FIRST = executions.c.created_at.desc(), executions.c.execution_id.desc()
 
 
 def _executions() -> Select[Any]:
@@ -59,7 +61,7 @@ class History(Database):
 
     def executions(self, user_id: str | None = None, limit: int = 100) -> list[ExecutionRecord]:
         """Newest first; one user's, or everybody's."""
-        query = _executions().order_by(executions.c.created_at.desc(), executions.c.execution_id).limit(limit)
+        query = _executions().order_by(*_NEWEST_FIRST).limit(limit)
         if user_id is not None:
             query = query.where(executions.c.user_id == user_id)
         with self._read() as connection:
@@ -89,9 +91,9 @@ class History(Database):
             query = query.where(executions.c.user_id == user_id)
         if before is not None:
             moment, execution_id = before
-            older = and_(executions.c.created_at == moment, executions.c.execution_id < execution_id)
-            query = query.where(or_(executions.c.created_at < moment, older))
-        query = query.order_by(executions.c.created_at.desc(), executions.c.execution_id.desc()).limit(limit)
+            last = tuple_(literal(moment, executions.c.created_at.type), literal(clean(execution_id)))
+            query = query.where(tuple_(executions.c.created_at, executions.c.execution_id) < last)
+        query = query.order_by(*_NEWEST_FIRST).limit(limit)
         with self._read() as connection:
             return [_record(row) for row in connection.execute(query)]
 

@@ -11,10 +11,21 @@ from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.errors import QueueFull, QuotaSpent
 from tasks.adapters.registry.keys import add_link
 from tasks.adapters.registry.records import Accepted, Delivery
-from tasks.adapters.registry.schema import db_clock, deliveries, executions, leases, runs, sessions, sites, users
+from tasks.adapters.registry.schema import (
+    UNDER_WAY,
+    db_clock,
+    deliveries,
+    executions,
+    leases,
+    runs,
+    sessions,
+    sites,
+    users,
+)
 from tasks.adapters.registry.wakeup import ring
 from tasks.domain.errors import DeliveryConflict, RequestRefused
 from tasks.domain.ids import execution_id_for, session_id_at, site_name
+from tasks.domain.notice import Channel, Occasion
 from tasks.domain.pipeline import Status, Verb
 from tasks.domain.request import normalise_email
 
@@ -56,11 +67,15 @@ class Intake(Database):
         flow_run_id: str | None = None,
         link_sha256: str | None = None,
         admission: Admission | None = None,
+        announce: bool = False,
+        first_link_sha256: str | None = None,
     ) -> Accepted:
         """Accept a request, or find what this delivery was accepted as. Two at once make one set of rows.
 
         ``flow_run_id`` is given by a run that is there already; without it the run waits for the dispatcher.
         ``link_sha256``: hash of a token that is good for the execution, also of one that was accepted before.
+        ``first_link_sha256``: the same, but only where this delivery is the first. ``announce``: tell the requester by
+        a notice, for they saw no answer.
         A delivery that was refused may come again, mended or not. The request is taken as vetted.
         Raises DeliveryConflict where the key was accepted with another body, and by ``admission``, for what is new,
         QueueFull and QuotaSpent.
@@ -91,9 +106,11 @@ class Intake(Database):
             name = self._site(connection, user_id, execution_id)
             run = {"run_id": run_id, "execution_id": execution_id, "verb": Verb.FULL_BUILD, "flow_run_id": flow_run_id}
             connection.execute(runs.insert().values(**run, status=Status.PENDING, leads=True))
-            if link_sha256 is not None:
-                add_link(connection, link_sha256, execution_id)
+            for sha256 in filter(None, (link_sha256, first_link_sha256)):
+                add_link(connection, sha256, execution_id)
             self._note(connection, "accepted", execution_id, run_id, delivery_key=delivery_key, site_name=name)
+            if announce:
+                self._announce(connection, Occasion.ACCEPTED, execution_id, run_id, {}, channels=(Channel.EMAIL,))
             if flow_run_id is None:
                 ring(connection)
         return Accepted(user_id, session_id, execution_id, run_id, name, created=True)
@@ -102,7 +119,7 @@ class Intake(Database):
         """Counted one request after the other, so that the limits hold also for many at once."""
         self._one_at_a_time(connection, "admission")
         waiting = connection.execute(
-            select(func.count()).select_from(runs).where(runs.c.status == Status.PENDING)
+            select(func.count()).select_from(runs).where(UNDER_WAY, runs.c.status == Status.PENDING)
         ).scalar_one()
         if waiting >= admission.max_queue:
             raise QueueFull(waiting, admission.max_queue)

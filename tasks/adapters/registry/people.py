@@ -28,6 +28,7 @@ from tasks.adapters.registry.schema import (
     leases,
     links,
     messages,
+    notices,
     questions,
     releases,
     resources,
@@ -251,6 +252,7 @@ def _theirs(user_id: str) -> list[tuple[Table, ColumnElement[bool]]]:
     return [
         (deliveries, deliveries.c.run_id.in_(own_runs)),
         (slots, slots.c.run_id.in_(own_runs)),
+        (notices, notices.c.execution_id.in_(own)),
         (questions, questions.c.execution_id.in_(own)),
         (checks, checks.c.execution_id.in_(own)),
         (messages, messages.c.execution_id.in_(own)),

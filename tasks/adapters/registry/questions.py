@@ -8,6 +8,7 @@ from sqlalchemy import Row, select
 from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.records import Question
 from tasks.adapters.registry.schema import db_clock, questions
+from tasks.domain.notice import Occasion
 
 
 def _question(row: Row[Any]) -> Question:
@@ -20,7 +21,7 @@ class Questions(Database):
     ) -> Question:
         """The question of this run, kind and round: asked before, answered or not, or asked by this call."""
         with self._write() as connection:
-            execution, _run = self._lock_run(connection, run_id)
+            execution, run = self._lock_run(connection, run_id)
             same = questions.c.run_id == run_id, questions.c.kind == kind, questions.c.round == number
             row = connection.execute(select(questions).where(*same)).one_or_none()
             if row is not None:
@@ -32,6 +33,8 @@ class Questions(Database):
             )
             row = connection.execute(statement.returning(questions)).one()
             self._note(connection, "asked", execution.execution_id, run_id, question_id=question_id, kind=kind)
+            told = {"kind": kind, "verb": run.verb}
+            self._announce(connection, Occasion.WAITING_INPUT, execution.execution_id, run_id, told, question_id)
             return _question(row)
 
     def answer_question(self, question_id: str, answer: Mapping[str, Any], by: str) -> Question:

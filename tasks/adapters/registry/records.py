@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks.domain.hosting import Site
+from tasks.domain.notice import Channel, NoticeState, Occasion
 from tasks.domain.pipeline import SiteState, Status, Step, Verb, Verdict
 
 if TYPE_CHECKING:
@@ -159,6 +160,28 @@ class Question:
     asked_at: datetime
     expires_at: datetime
     answered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that people are told. ``attempts`` counts how often it was taken up to be sent, this time included;
+    ``error`` says why the last time failed, or why it was never sent.
+    """
+
+    notice_id: str
+    execution_id: str
+    run_id: str
+    occasion: Occasion
+    channel: Channel
+    question_id: str | None
+    details: Mapping[str, Any]
+    state: NoticeState
+    attempts: int
+    created_at: datetime
+    due_at: datetime
+    sent_at: datetime | None
+    error: str | None
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tasks.adapters.registry.schema import (
     executions,
     leases,
     messages,
+    notices,
     questions,
     resources,
     runs,
@@ -117,11 +118,12 @@ class Retention(Database):
     def prune_history(self, days: float, *, apply: bool = False) -> dict[str, int]:
         """How many rows are older than that and needed by nobody; with ``apply``, they are gone.
 
-        Events, messages, screens and answered questions of executions that are not at work, checks that a later run of
-        the same execution has made again, and refused deliveries with their events. What says how things stand (users,
-        executions, runs, steps, sites, releases, the last checks) stays. Killed halfway, the next call goes on.
+        Events, messages, notices, screens and answered questions of executions that are not at work, checks that a
+        later run of the same execution has made again, and refused deliveries with their events. What says how things
+        stand (users, executions, runs, steps, sites, releases, the last checks) stays. Killed halfway, the next call
+        goes on.
         """
-        counts = {table.name: 0 for table in (events, messages, checks, questions, screens, deliveries)}
+        counts = {table.name: 0 for table in (events, messages, checks, questions, notices, screens, deliveries)}
         for table, condition in _old(days):
             if not apply:
                 with self._read() as connection:
@@ -188,6 +190,7 @@ def _old(days: float) -> list[tuple[Table, ColumnElement[bool]]]:
         (messages, and_(messages.c.created_at < before, messages.c.execution_id.not_in(working))),
         (checks, and_(checks.c.recorded_at < before, checks.c.execution_id.not_in(working), made_again)),
         (questions, and_(questions.c.asked_at < before, questions.c.execution_id.not_in(working))),
+        (notices, and_(notices.c.created_at < before, notices.c.execution_id.not_in(working))),
         (screens, and_(screens.c.shown_at < before, screens.c.execution_id.not_in(working))),
         (deliveries, and_(deliveries.c.received_at < before, deliveries.c.refusal.is_not(None))),
     ]

@@ -9,7 +9,7 @@ from tasks.adapters.registry.database import Database
 from tasks.adapters.registry.errors import RunWaits
 from tasks.adapters.registry.intake import check_key, digest
 from tasks.adapters.registry.records import RunRecord
-from tasks.adapters.registry.schema import FINAL, db_clock, deliveries, events, runs, steps
+from tasks.adapters.registry.schema import FINAL, UNDER_WAY, db_clock, deliveries, events, runs, steps
 from tasks.adapters.registry.wakeup import ring
 from tasks.domain.errors import DeliveryConflict
 from tasks.domain.pipeline import Status, Step, Verb
@@ -144,7 +144,7 @@ class Runs(Database):
 
     def cancel_requests(self) -> list[RunRecord]:
         """Runs that somebody wants to end and that are not over, oldest first."""
-        return self._list(runs.c.cancel_requested_at.is_not(None), runs.c.status.not_in(FINAL))
+        return self._list(runs.c.cancel_requested_at.is_not(None), UNDER_WAY)
 
     def undispatched(self) -> list[RunRecord]:
         """Runs that no Prefect flow run does yet, oldest first."""
@@ -152,7 +152,7 @@ class Runs(Database):
 
     def active_runs(self) -> list[RunRecord]:
         """Runs that Prefect has and that are not over, oldest first."""
-        return self._list(runs.c.flow_run_id.is_not(None), runs.c.status.not_in(FINAL))
+        return self._list(runs.c.flow_run_id.is_not(None), UNDER_WAY)
 
     def leading_runs(self, execution_ids: Iterable[str]) -> dict[str, RunRecord]:
         """Of each execution the run that it shows."""
@@ -165,7 +165,7 @@ class Runs(Database):
 
     def count_runs(self) -> dict[Status, int]:
         """How many runs have each status that is not final; those without any are left out."""
-        query = select(runs.c.status, func.count()).where(runs.c.status.not_in(FINAL)).group_by(runs.c.status)
+        query = select(runs.c.status, func.count()).where(UNDER_WAY).group_by(runs.c.status)
         with self._read() as connection:
             return {Status(status): count for status, count in connection.execute(query)}
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     literal,
+    literal_column,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -34,9 +35,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from tasks.domain.check import Outcome
+from tasks.domain.notice import Channel, NoticeState, Occasion
 from tasks.domain.pipeline import TOTAL_STEPS, SiteState, Status, Verb, Verdict
 
-REVISION = "0004"
+REVISION = "0005"
 """The alembic revision that these tables are at."""
 
 
@@ -147,8 +149,8 @@ def _moment(name: str) -> Column[datetime]:
     return Column(name, Utc(), nullable=False, default=db_clock())
 
 
-def _where(condition: str) -> dict[str, Any]:
-    return {"unique": True, "postgresql_where": text(condition), "sqlite_where": text(condition)}
+def _where(condition: str, *, unique: bool = True) -> dict[str, Any]:
+    return {"unique": unique, "postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
 FINAL = [status.value for status in Status if status.is_final]
@@ -187,6 +189,8 @@ executions = Table(
     _moment("updated_at"),
     _known("status", Status),
     _known("verdict", Verdict),
+    # Newest first, page by page.
+    Index("ix_executions_created_at", "created_at", "execution_id"),
     CheckConstraint(f"current_step BETWEEN 0 AND {TOTAL_STEPS}", name="current_step_known"),
 )
 
@@ -218,8 +222,12 @@ runs = Table(
     CheckConstraint(f"verb IN ({_LEADING_SQL}) OR NOT leads", name="only_releasing_runs_lead"),
     Index("one_leading_run", "execution_id", **_where("leads")),
     Index("one_waiting_run_of_a_verb", "execution_id", "verb", **_where("flow_run_id IS NULL AND status = 'pending'")),
+    Index("runs_under_way", "created_at", "run_id", **_where(f"status NOT IN ({_FINAL_SQL})", unique=False)),
 )
 Index("ix_runs_execution_id", runs.c.execution_id)
+
+UNDER_WAY = runs.c.status.not_in([literal_column(f"'{status}'") for status in FINAL])
+"""Not over. Spelled out, and not with parameters: only so is it known to be what the index holds."""
 
 steps = Table(
     "steps",
@@ -393,6 +401,34 @@ links = Table(
     Column("sha256", Text, primary_key=True),
     Column("execution_id", ForeignKey("executions.execution_id"), nullable=False, index=True),
     _moment("created_at"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_id", Text, primary_key=True),
+    Column("execution_id", ForeignKey("executions.execution_id"), nullable=False, index=True),
+    Column("run_id", ForeignKey("runs.run_id"), nullable=False),
+    Column("occasion", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    # Of `questions`; no key to it, since answered questions are forgotten by themselves.
+    Column("question_id", Text),
+    # What the event said, as it happened: the execution may be elsewhere when the notice is sent.
+    Column("details", Document, nullable=False),
+    Column("state", Text, nullable=False, default=NoticeState.PENDING),
+    Column("attempts", Integer, nullable=False, default=0),
+    _moment("created_at"),
+    # When it may be taken up; whoever takes it up moves this on, so that nobody else does meanwhile.
+    Column("due_at", Utc(), nullable=False, default=db_clock()),
+    Column("sent_at", Utc()),
+    Column("error", Words),
+    UniqueConstraint("question_id", "channel"),
+    _known("occasion", Occasion),
+    _known("channel", Channel),
+    _known("state", NoticeState),
+    CheckConstraint("(question_id IS NULL) OR (occasion = 'waiting_input')", name="question_when_waiting"),
+    CheckConstraint("(sent_at IS NOT NULL) = (state = 'sent')", name="sent_at_a_moment"),
+    Index("notices_to_send", "channel", "due_at", **_where("state = 'pending'", unique=False)),
 )
 
 hooks = Table(

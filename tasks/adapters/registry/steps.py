@@ -5,8 +5,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from tasks.adapters.registry.database import Database, refuse_ended, refuse_superseded
-from tasks.adapters.registry.schema import db_clock, executions, runs, sites, steps
+from tasks.adapters.registry.schema import db_clock, executions, questions, runs, sites, steps
 from tasks.domain.errors import UnknownExecution
+from tasks.domain.notice import Occasion
 from tasks.domain.pipeline import (
     TOTAL_STEPS,
     Failure,
@@ -134,7 +135,24 @@ class Steps(Database):
                     executions.update().where(executions.c.execution_id == execution_id).values(**values)
                 )
             self._note(connection, "status" if run.leads else "run_status", execution_id, run.run_id, **details)
+            if run.leads and self._is_news(connection, status, run.run_id):
+                told = {**details, "verb": run.verb}
+                self._announce(connection, Occasion(status), execution_id, run.run_id, told)
         return True
+
+    def _is_news(self, connection: Connection, status: Status, run_id: str) -> bool:
+        """Whether people are told of the status. A question was told of when it was asked."""
+        match status:
+            case Status.COMPLETED | Status.FAILED:
+                return True
+            case Status.WAITING_INPUT:
+                return not self._asks(connection, run_id)
+            case Status.PENDING | Status.RUNNING | Status.CANCELLED:
+                return False
+
+    def _asks(self, connection: Connection, run_id: str) -> bool:
+        waits = questions.c.run_id == run_id, questions.c.answer.is_(None), questions.c.expires_at > db_clock()
+        return connection.execute(select(questions.c.question_id).where(*waits).limit(1)).first() is not None
 
     def set_verdict(self, execution_id: str, verdict: Verdict) -> bool:
         """Keep what is known of the site that is live. True where that changed. Raises UnknownExecution."""

@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
+from tasks.domain.notice import Channel, Occasion
 from tests.support.front import ORDER, Door, OpenDoor, problem
 from tests.tasks.adapters.registry.orders import counts
 
@@ -76,13 +77,16 @@ def test_a_delivery_with_the_newest_secret_or_the_one_before_it_is_an_order(door
     assert response.status_code == 202, response.text
     told = response.json()
     assert door.registry.execution(told["execution_id"]).request.email == "ana@example.com"
-    assert "token" not in told, "the form service is not the requester"
+    page = told["links"]["page"].removeprefix(door.settings.base_url)
+    assert door.client.get(page, follow_redirects=True).status_code == 200
+    (notice,) = door.registry.notices(told["execution_id"])
+    assert (notice.occasion, notice.channel) == (Occasion.ACCEPTED, Channel.EMAIL)
 
 
 def test_the_same_delivery_again_is_the_same_order_and_another_body_is_none(door: Door) -> None:
     first = deliver(door, key="msg_1")
     again = deliver(door, key="msg_1", age_s=60)
-    assert (again.status_code, again.json()) == (202, first.json())
+    assert (again.status_code, again.json()) == (202, {**first.json(), "links": None})
     problem(deliver(door, {**ORDER, "requirements": "something else"}, key="msg_1"), 409)
     assert counts(door.registry)["executions"] == 1
 
@@ -119,8 +123,10 @@ def test_a_delivery_that_was_recorded_and_is_played_again_starts_nothing(door: D
     raw = json.dumps(ORDER).encode()
     headers = signed(raw, "msg_1")
     answers = [door.client.post("/hooks/form", content=raw, headers=headers) for _ in range(5)]
-    assert {answer.text for answer in answers} == {answers[0].text}
-    assert counts(door.registry)["executions"] == 1
+    assert {answer.text for answer in answers[1:]} == {answers[1].text}
+    assert "tbl_" not in answers[1].text, "nor does it open anything"
+    assert (counts(door.registry)["executions"], counts(door.registry)["links"]) == (1, 1)
+    assert counts(door.registry)["notices"] == 1
 
 
 def test_a_dry_run_says_how_fields_were_mapped_and_keeps_nothing(open_door: OpenDoor) -> None:
@@ -150,7 +156,7 @@ def test_tally_signs_the_body_and_its_event_is_the_delivery(open_door: OpenDoor)
     signature = base64.b64encode(hmac.digest(b"tally secret", raw, hashlib.sha256)).decode()
     answers = [door.client.post("/hooks/form", content=raw, headers={"Tally-Signature": signature}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [202, 202]
-    assert answers[0].json() == answers[1].json()
+    assert answers[1].json() == {**answers[0].json(), "links": None}
     problem(door.client.post("/hooks/form", content=raw + b" ", headers={"Tally-Signature": signature}), 401)
     problem(door.client.post("/hooks/form", content=raw, headers=signed(raw)), 401)
 

@@ -18,6 +18,7 @@ MOMENTS = {
     "checks": ("recorded_at",),
     "messages": ("created_at",),
     "questions": ("asked_at",),
+    "notices": ("created_at",),
     "deliveries": ("received_at",),
     "resources": ("planned_at",),
 }
@@ -51,6 +52,7 @@ def test_a_dry_run_counts_what_the_real_one_removes(registry: Registry) -> None:
     assert registry.prune_history(30, apply=True) == told
     assert told["events"] > 5
     assert (told["messages"], told["questions"], told["deliveries"], told["checks"]) == (1, 1, 1, 0)
+    assert told["notices"] == 6, "of the question and of the end, on three channels"
     assert sum(registry.prune_history(30, apply=True).values()) == 0
     assert registry.execution(accepted.execution_id).status is Status.FAILED
     assert registry.delivery("life") is not None

@@ -128,7 +128,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine, em
 def test_a_database_without_a_schema_is_refused_with_the_command_that_makes_it(empty_registry_url: str) -> None:
     with pytest.raises(RevisionMismatch) as refused:
         Registry.open(empty_registry_url)
-    assert "has no schema yet; this program needs revision 0004" in str(refused.value)
+    assert "has no schema yet; this program needs revision 0005" in str(refused.value)
     assert "python -m tasks.adapters.registry" in str(refused.value)
     if parse(empty_registry_url).get_backend_name() == "sqlite":
         assert not Path(str(parse(empty_registry_url).database)).exists(), "looking did not make the file"
@@ -146,17 +146,17 @@ def test_a_database_of_a_newer_program_is_refused_and_not_touched(registry_url: 
         with pytest.raises(RevisionMismatch) as refused:
             use(registry_url)
         assert words in str(refused.value)
-        assert "needs revision 0004" in str(refused.value)
+        assert "needs revision 0005" in str(refused.value)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == found
     engine.dispose()
 
 
 def test_an_older_revision_is_told_from_a_newer_one() -> None:
-    older = RevisionMismatch("sqlite:////r.db", "0001", "0004", True)
-    newer = RevisionMismatch("sqlite:////r.db", "0005", "0004", False)
-    assert "which is older; this program needs revision 0004; stop the service, then: python -m" in str(older)
-    assert "which this program does not know; this program needs revision 0004; run the newer program" in str(newer)
+    older = RevisionMismatch("sqlite:////r.db", "0001", "0005", True)
+    newer = RevisionMismatch("sqlite:////r.db", "0006", "0005", False)
+    assert "which is older; this program needs revision 0005; stop the service, then: python -m" in str(older)
+    assert "which this program does not know; this program needs revision 0005; run the newer program" in str(newer)
 
 
 def test_the_command_migrates_the_database_of_the_settings(empty_registry_url: str, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_command_migrates_the_database_of_the_settings(empty_registry_url: s
         [sys.executable, "-m", "tasks.adapters.registry"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("is at revision 0004\n")
+    assert done.stdout.endswith("is at revision 0005\n")
     if password := parse(empty_registry_url).password:
         assert password not in done.stdout
     Registry.open(empty_registry_url).close()
