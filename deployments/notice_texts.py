@@ -215,7 +215,7 @@ def mailbox(spec: str, name: str = "") -> Address:
     ('ana@xn--bcher-kva.example', 'Ana <a@b.example>')
     """
     local, at, domain = spec.rpartition("@")
-    if not at or one_line(f"{name}{spec}") != f"{name}{spec}":
+    if not at:
         raise ValueError(f"{spec!r} is no mail address; expected such as builder@example.com")
     try:
         return Address(display_name=name, addr_spec=f"{local}@{domain.encode('idna').decode()}")

@@ -477,7 +477,7 @@ async def test_an_address_that_is_refused_for_good_is_not_asked_again(
 async def test_what_the_server_took_is_sent_however_it_says_good_bye(
     quick_registry: Registry, server: Received
 ) -> None:
-    server.at_the_end = "554 in a bad mood"
+    server.hangs_up = True
     accepted = a_finished_execution(quick_registry)
     await sender(quick_registry, plain(server.port)).send_next(Channel.EMAIL)
     assert the_notice(quick_registry, accepted).state is NoticeState.SENT

@@ -24,7 +24,7 @@ USER, PASSWORD = "builder@example.com", "a mail password"
 
 @dataclass
 class Received:
-    """``answer``: what the server says to the next messages; it takes them unless told."""
+    """``answer``: what the server says to the next messages; it takes them unless told. ``hangs_up``: at QUIT."""
 
     port: int = 0
     mails: list[EmailMessage] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Received:
     logins: list[str] = field(default_factory=list)
     answer: str = "250 taken"
     to_recipient: str = "250 fine"
-    at_the_end: str = "221 bye"
+    hangs_up: bool = False
 
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, to: str, _more: Any) -> str:  # noqa: N802  # aiosmtpd's name
         if self.to_recipient.startswith("2"):
@@ -50,8 +50,10 @@ class Received:
             self.over_tls.append(session.ssl is not None)
         return self.answer
 
-    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
-        return self.at_the_end
+    async def handle_QUIT(self, server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802
+        if self.hangs_up:
+            server.transport.abort()  # type: ignore[union-attr]
+        return "221 bye"
 
 
 @asynccontextmanager
