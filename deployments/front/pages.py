@@ -7,7 +7,7 @@ were drawn anew.
 
 import hashlib
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,7 +31,9 @@ from deployments.front.session import Seal, caller_of, close_session, open_sessi
 from deployments.front.settings import FrontSettings
 from deployments.front.stream import EventStream, Streams
 from deployments.front.tokens import KEY, LINK, sha256_of
+from tasks.adapters.workspace import Workspace
 from tasks.domain.pipeline import SiteState, Status, Step
+from tasks.domain.release import MARKER_PATH
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType
 from tasks.domain.text import plain_text
 
@@ -402,6 +404,7 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
     settled = view.status.is_final and not runs
     built = settled and front.registry.ever_did(execution_id, Step.GENERATE_CODE)
     lead = registry.leading_runs([execution_id]).get(execution_id)
+    pictures = _pictures(front, execution_id)
     return {
         "visit": visit,
         "view": view,
@@ -413,11 +416,12 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "messages": messages[-LINES:],
         "earlier": messages[-LINES].message_id if len(messages) > LINES else None,
         "screen": plain_text(screen.body) if screen else "",
-        "pictures": _pictures(front, execution_id),
-        "report": files.read_inside(workspace.root, workspace.report) is not None,
-        "checks": showing.newest_checks(registry.checks(execution_id)),
+        "pictures": pictures,
+        "evidence": _evidence(workspace, execution_id, pictures),
+        "checks": showing.newest_checks(service.checks(front, visit)),
         "releases": service.releases(front, visit).releases,
         "live": live,
+        "marker": f"{record.url.rstrip('/')}/{MARKER_PATH}" if live and record.url else "",
         "talks": view.status in (Status.RUNNING, Status.WAITING_INPUT),
         "can": {
             "order": visit.caller.execution_id is None or front.settings.web_form != "closed",
@@ -443,15 +447,26 @@ def _pictures(front: Front, execution_id: str) -> list[tuple[str, str]]:
     return found
 
 
+def _evidence(workspace: Workspace, execution_id: str, pictures: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Where each file that a check may name is fetched, by its path in the workspace; only those that are there."""
+    found = {f"deployment/screenshots/{name}": address for name, address in pictures}
+    for name, path in (("report", workspace.report), ("results", workspace.results)):
+        if files.read_inside(workspace.root, path) is not None:
+            found[str(path.relative_to(workspace.root))] = f"/e/{execution_id}/{name}"
+    return found
+
+
 @router.get("/e/{execution_id}/events", response_class=StreamingResponse)
 async def events(
     request: Request,
+    front: TheFront,
     visit: Reading,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> EventStream:
     streams: Streams = request.app.state.streams
-    return streams.answer(visit.caller.name, visit.execution_id, after, True, last_event_id, named="news")
+    words = front.words_for(visit.caller)
+    return streams.answer(visit.caller.name, visit.execution_id, after, True, last_event_id, "news", words)
 
 
 @router.get("/e/{execution_id}/pictures/{name}", response_class=Response)
@@ -472,6 +487,12 @@ def report(front: TheFront, visit: Reading) -> Response:
     """To be saved: no browser shows it in this origin."""
     workspace = files.workspace_of(front, visit.execution_id)
     return files.sent(workspace, workspace.report, "application/octet-stream")
+
+
+@router.get("/e/{execution_id}/results", response_class=Response)
+def results(front: TheFront, visit: Reading) -> Response:
+    workspace = files.workspace_of(front, visit.execution_id)
+    return files.sent(workspace, workspace.results, "application/octet-stream")
 
 
 @router.get("/e/{execution_id}/plan", response_class=Response)

@@ -287,7 +287,8 @@ def test_what_an_agent_made_is_never_a_page_of_this_origin(door: Door) -> None:
     story.finish()
     path = enter(door, story)
     (story.workspace.screenshots / "phone.jpg").write_bytes(b"<html><script>1</script>")
-    for address, kind in {"report": "application/octet-stream", "plan": "application/octet-stream"}.items():
+    story.workspace.results.write_text("<script>1</script>")
+    for address, kind in dict.fromkeys(("report", "results", "plan"), "application/octet-stream").items():
         answer = door.client.get(f"{path}/{address}")
         assert answer.headers["content-type"] == kind
         assert answer.headers["content-disposition"].startswith("attachment")
@@ -300,6 +301,26 @@ def test_what_an_agent_made_is_never_a_page_of_this_origin(door: Door) -> None:
 
 
 # -- what a page shows and does, without JavaScript --
+
+
+def test_the_evidence_of_a_check_is_a_link_where_there_is_a_file(door: Door) -> None:
+    story = a_story(door, "one")
+    story.finish()
+    suite = ("deployment/tests/report.html", "deployment/tests/results.json", "deployment/tests/gone.txt")
+    door.registry.record_check(story.run_id, Check(name="e2e_tests", outcome=Outcome.PASSED, evidence=suite))
+    path = enter(door, story)
+    page = door.client.get(path).text
+    assert "<code>deployment/tests/results.json</code>" in page, "not written yet"
+    story.workspace.results.write_text("{}")
+    found = re.findall(r'class="evidence">(.*?)</p>', door.client.get(path).text, re.DOTALL)
+    assert len(found) == 3
+    links = [re.findall(r'href="([^"?]+)', each) for each in found]
+    release = f"http://{story.site_name}.localhost:8401/.well-known/release.json"
+    pictures = [f"{path}/pictures/desktop.jpg", f"{path}/pictures/phone.jpg"]
+    assert links == [[release], pictures, [f"{path}/report", f"{path}/results"]]
+    assert "<code>deployment/tests/gone.txt</code>" in found[2]
+    for address in pictures + links[2]:
+        assert door.client.get(address).status_code == 200, address
 
 
 def test_a_failure_shows_step_cause_and_the_button_for_the_next_move(door: Door) -> None:
