@@ -3,6 +3,7 @@
 
 const GAP_MS = 400;
 const POLL_MS = 10_000;
+const AGAIN_MS = 3_000;
 
 const main = document.querySelector("main");
 const here = main.dataset.self;
@@ -82,8 +83,9 @@ async function refresh() {
   try {
     const answer = await fetch(here ?? location.href, { cache: "no-store" });
     if (answer.ok) show(await answer.text());
+    else if (answer.status === 429 || answer.status >= 500) setTimeout(refresh, AGAIN_MS);
   } catch {
-    // the next event, or the next look, tries again
+    setTimeout(refresh, AGAIN_MS);
   }
   await new Promise((done) => setTimeout(done, GAP_MS));
   busy = false;
