@@ -32,6 +32,7 @@ from deployments.front.settings import FrontSettings
 from deployments.front.stream import EventStream, Streams
 from deployments.front.tokens import KEY, LINK, sha256_of
 from tasks.adapters.workspace import Workspace
+from tasks.domain.agent import QUESTION_TOOL
 from tasks.domain.pipeline import SiteState, Status, Step
 from tasks.domain.release import MARKER_PATH
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType
@@ -413,7 +414,8 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "happens": showing.happens(view, runs),
         "plan": plan[: showing.PLAN_BYTES].decode("utf-8", "replace"),
         "plan_is_cut": len(plan) > showing.PLAN_BYTES,
-        "messages": messages[-LINES:],
+        "messages": [message for message in messages[-LINES:] if message.body != QUESTION_TOOL],
+        "picked": showing.picked(messages, registry.questions(execution_id, "agent")),
         "earlier": messages[-LINES].message_id if len(messages) > LINES else None,
         "screen": plain_text(screen.body) if screen else "",
         "pictures": pictures,

@@ -581,6 +581,43 @@ def wait_for(holds: object, seconds: float = 5) -> None:
         time.sleep(0.02)
 
 
+def test_what_comes_and_goes_on_a_page_moves_nothing_else(door: Door, visitor: Visitor) -> None:
+    """Half-typed words, the focus, and the place in the conversation."""
+    story, page = a_story(door, "one"), visitor.page
+    story.reach(Step.GENERATE_CODE)
+    visitor.open(door, story)
+    page.fill("#message", "half a thought")
+    page.focus("#message")
+    place = "[document.activeElement.id, document.querySelector('#message').value]"
+    for number in range(30):
+        story.say("agent", f"word {number}")
+    expect(page.locator("#log")).to_contain_text("word 29")
+    assert page.evaluate(place) == ["message", "half a thought"], "the first message has come"
+    story.ask("agent", "Which?\n1. This\n2. That")
+    expect(page.locator(".ask")).to_be_visible()
+    page.evaluate("document.querySelector('#log').scrollTop = 120")
+    door.registry.close_questions(story.run_id, "the agent goes on")
+    door.registry.set_status(story.execution_id, Status.RUNNING)
+    expect(page.locator(".ask")).to_have_count(0)
+    assert page.evaluate(place) == ["message", "half a thought"], "the question has gone"
+    assert page.evaluate("document.querySelector('#log').scrollTop") == 120
+    story.publish()
+    story.photograph()
+    story.say("agent", "It is live.")
+    expect(page.locator("#pictures")).to_be_visible()
+    assert page.evaluate(place) == ["message", "half a thought"], "pictures have come"
+    assert page.evaluate("document.querySelector('#log').scrollTop") == 120
+    page.evaluate("document.querySelector('#log').scrollTop = 1e9")
+    door.registry.record_taken_down(story.execution_id)
+    story.say("agent", "It is not.")
+    expect(page.locator("#pictures")).to_have_count(0)
+    expect(page.locator("#log")).to_contain_text("It is not.")
+    assert page.evaluate(place) == ["message", "half a thought"], "pictures have gone"
+    assert page.evaluate(
+        "(log => log.scrollHeight - log.scrollTop - log.clientHeight < 2)(document.querySelector('#log'))"
+    )
+
+
 SEEN = """(words) => new Promise((done, late) => {
     setTimeout(() => late(new Error(`${words} did not come`)), 5000);
     const look = () => document.body.textContent.includes(words) && done(Date.now());

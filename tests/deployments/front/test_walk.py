@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 from tasks.adapters.browser import find_browser
 from tests.support.claude_stage import KEY, QUESTION
 from tests.support.messages_api import Asked, Block, Fault, MessagesApi, messages_api, text, tool
-from tests.support.scripted_model import PROMPT, STYLE, phase_asked, signal, work_of
+from tests.support.scripted_model import PAGE, PROMPT, phase_asked, signal, work_of
 from tests.support.service import ServiceUnderTest, dispose, new_service
 
 WISH = "A light website for the bakery Crumb & Co: what it bakes, and its opening hours"
@@ -77,10 +77,10 @@ class Model:
         done = len(asked.results)
         if "prompts/message-" in asked.prompt:
             name = asked.prompt[asked.prompt.rindex("prompts/message-") :].split(",")[0]
-            dark = STYLE + "header{background:#222;color:#fff;padding:1rem}header a{color:#fff}\n"
+            dark = PAGE.replace("<header>", '<header style="background:#222;color:#fff;padding:1rem">')
             steps = [
                 tool("Read", file_path=f"/workspace/{name}"),
-                tool("Write", file_path="/workspace/source/style.css", content=dark),
+                tool("Write", file_path="/workspace/source/index.html", content=dark),
             ]
             return [steps[done]] if done < len(steps) else [text(ANSWER)]
         if done == 0:
@@ -95,7 +95,7 @@ class Model:
 
     def _plan(self, asked: Asked) -> list[Block]:
         changed = CHANGE in asked.results[0]
-        theme = "dark" if "Dark" in "".join(asked.results[1:]) else "light"
+        theme = "dark" if '="Dark"' in "".join(asked.results[1:]) else "light"
         plan = PLAN.format(theme=theme, more="; on Saturdays also brioche" if changed else "")
         write = [tool("Write", file_path="/workspace/output/plan.md", content=plan), signal("planning")]
         return write if changed else [QUESTION, *write]
