@@ -21,6 +21,7 @@ _BEGIN = r"(?<![\w.~%-])(?<!:/)"
 
 _MOVES = (
     (r"look with: tmux -S [^;\n]*", "try again"),
+    (r"(?:see|raise) [^;]{0,60}agent's block(?:, then retry the run)?", "tell the operator, then try again"),
     (r"start it again with: prefect flow-run retry|retry the (?:flow )?run\b", "try again"),
     (
         r"(?:mend source/[\w ]*, then )?start redeploy/on-demand(?: with this execution's id| to publish anew)?",

@@ -1,7 +1,7 @@
 // Pages work without this. With it, a page asks for itself again when something has happened, and takes over what
 // is different: nothing is drawn here that the server has not drawn. data-own marks what this file itself fills in.
 
-const GAP_MS = 400;
+const GAP_MS = 150;
 const POLL_MS = 10_000;
 const AGAIN_MS = 3_000;
 

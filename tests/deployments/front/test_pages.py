@@ -397,6 +397,23 @@ def test_a_long_conversation_begins_with_its_end(door: Door) -> None:
     assert "word 069" in door.client.get(earlier).text
 
 
+def test_an_answer_by_number_is_shown_in_words(door: Door) -> None:
+    story = a_story(door, "one")
+    story.reach(Step.GENERATE_CODE)
+    path = enter(door, story)
+    door.registry.post_message(story.execution_id, "user", "2")
+    story.ask("agent", "Dark or light?\n1. Dark\n2. Light")
+    story.say("agent", "AskUserQuestion", "tool")
+    for number in ("2", "7"):
+        door.registry.post_message(story.execution_id, "user", number)
+    door.registry.close_questions(story.run_id, "the agent goes on")
+    door.registry.post_message(story.execution_id, "user", "2")
+    page = door.client.get(path).text
+    found = re.findall(r'by-user.*?class="body">([^<]*)<', page, re.DOTALL)
+    assert found == ["2", "Light", "7", "2"]
+    assert "AskUserQuestion" not in page
+
+
 @pytest.mark.parametrize(
     ("text", "words", "choices"),
     [

@@ -42,6 +42,10 @@ HERE = {"Sec-Fetch-Site": "same-origin"}
             str(AgentSilent("coding", 60, "…", "tmux -S /run/x/ab attach -t =exec_1:")),
             "the agent did not signal PHASE_COMPLETE: coding in 60 s (last line: '…'); try again",
         ),
+        (
+            "HTTP 401; see the key in the coding agent's block, then retry the run",
+            "HTTP 401; tell the operator, then try again",
+        ),
         (str(CheckFailed("screenshot", ["links: /x is 404"])), "screenshot: links: /x is 404; publish it again"),
     ],
 )
