@@ -33,7 +33,7 @@ from deployments.front.stream import EventStream, Streams
 from deployments.front.tokens import KEY, LINK, sha256_of
 from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import QUESTION_TOOL
-from tasks.domain.pipeline import SiteState, Status, Step
+from tasks.domain.pipeline import SiteState, Status, Step, Verb
 from tasks.domain.release import MARKER_PATH
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType
 from tasks.domain.text import plain_text
@@ -404,6 +404,9 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
     live = view.site_state is not SiteState.TAKEN_DOWN and record.live_release is not None
     settled = view.status.is_final and not runs
     built = settled and front.registry.ever_did(execution_id, Step.GENERATE_CODE)
+    if view.site_state is SiteState.TAKEN_DOWN and workspace.is_bare():
+        last = registry.last_run(execution_id, Verb.TEARDOWN)
+        built = built and bool(last and last.parameters and last.parameters.get("keep_files"))
     lead = registry.leading_runs([execution_id]).get(execution_id)
     pictures = _pictures(front, execution_id)
     return {
@@ -419,6 +422,7 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "earlier": messages[-LINES].message_id if len(messages) > LINES else None,
         "screen": plain_text(screen.body) if screen else "",
         "pictures": pictures,
+        "outdated": _outdated(workspace, view),
         "evidence": _evidence(workspace, execution_id, pictures),
         "checks": showing.newest_checks(service.checks(front, visit)),
         "releases": service.releases(front, visit).releases,
@@ -447,6 +451,15 @@ def _pictures(front: Front, execution_id: str) -> list[tuple[str, str]]:
             taken = os.lstat(workspace.screenshots / name).st_mtime_ns
             found.append((name, f"/e/{execution_id}/pictures/{name}?v={taken}"))
     return found
+
+
+def _outdated(workspace: Workspace, view: models.ExecutionView) -> bool:
+    """Whether the pictures were taken before what is live was put there, as after a rollback."""
+    try:
+        taken = os.lstat(workspace.screenshots / "desktop.jpg").st_mtime
+    except OSError:
+        return False
+    return view.last_deployed is not None and taken < view.last_deployed.timestamp()
 
 
 def _evidence(workspace: Workspace, execution_id: str, pictures: Sequence[tuple[str, str]]) -> dict[str, str]:

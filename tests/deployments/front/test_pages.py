@@ -1,5 +1,6 @@
 """The pages, as a browser gets them: what they show, what they do, and what they never run."""
 
+import os
 import re
 import threading
 import time
@@ -395,6 +396,37 @@ def test_a_long_conversation_begins_with_its_end(door: Door) -> None:
     assert "word 000" not in page
     (earlier,) = re.findall(r'href="([^"]+before=\d+)#', page)
     assert "word 069" in door.client.get(earlier).text
+
+
+def test_pictures_of_another_release_than_the_live_one_are_called_old(door: Door) -> None:
+    story = a_story(door, "one")
+    story.finish()
+    path = enter(door, story)
+    old = story.workspace.screenshots / "desktop.jpg"
+    now = time.time()
+    os.utime(old, (now + 60, now + 60))
+    assert "How it looks" in door.client.get(path).text
+    os.utime(old, (now - 60, now - 60))
+    assert "How it looked before" in door.client.get(path).text
+
+
+@pytest.mark.parametrize(("keeps", "bare", "offered"), [(True, True, True), (False, False, True), (False, True, False)])
+def test_what_was_taken_down_is_offered_again_where_its_files_were_kept(
+    door: Door, keeps: bool, bare: bool, offered: bool
+) -> None:
+    story = a_story(door, "one")
+    story.reach(Step.E2E_TESTS)
+    story.registry.finish_step(story.run_id, Step.E2E_TESTS, {})
+    door.registry.set_status(story.execution_id, Status.COMPLETED)
+    run_id = door.registry.request_run(
+        story.execution_id, Verb.TEARDOWN, "down", {"keep_files": True} if keeps else None
+    )
+    door.registry.set_status(story.execution_id, Status.CANCELLED, run_id=run_id)
+    door.registry.record_taken_down(story.execution_id)
+    if not bare:
+        (story.workspace.source / "index.html").write_text("x")
+    page = door.client.get(enter(door, story)).text
+    assert ("Publish again" in page) is offered
 
 
 def test_an_answer_by_number_is_shown_in_words(door: Door) -> None:

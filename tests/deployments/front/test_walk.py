@@ -237,6 +237,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=lambda size: size.name)
 def test_a_person_orders_steers_and_looks_after_a_site(live: Live, size: Size, pictures: Path) -> None:
     model = live.api.script = Model("planning", "coding", "test_generation")
@@ -405,6 +406,7 @@ def _go_back(person: Person) -> None:
     person.press(person.button("Go back to release 1"))
     expect(_live_release(person.page)).to_contain_text("Release 1", timeout=PATIENCE_MS)
     expect(person.button("Go back to release 2")).to_be_visible(timeout=PATIENCE_MS)
+    expect(person.page.get_by_role("region", name="How it looked before")).to_be_visible()
     person.looks("09-went-back")
 
 
@@ -421,4 +423,5 @@ def _take_down(person: Person) -> None:
     person.reads("Taken down")
     expect(page.get_by_text("Nothing is served any more.")).to_be_visible()
     expect(page.get_by_role("link", name=re.compile(r"\.localhost:"))).to_have_count(0)
+    expect(person.button("Publish again")).to_have_count(0)
     person.looks("11-taken-down")
