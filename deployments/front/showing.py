@@ -119,7 +119,8 @@ class Now:
 def happens(view: ExecutionView, runs: Sequence[RunRecord] = ()) -> Now:
     """What happens with an execution; ``runs`` are those that are not over."""
     now = _now(view)
-    beside = " ".join(_BESIDE[run.verb] for run in runs if run.verb in _BESIDE)
+    gone = {Verb.TEARDOWN} if view.site_state is SiteState.TAKEN_DOWN else set()
+    beside = " ".join(_BESIDE[run.verb] for run in runs if run.verb in _BESIDE and run.verb not in gone)
     if any(run.cancel_requested for run in runs):
         return Now("Stopping", "It ends as soon as the work at hand can be left.", "work")
     return Now(now.title, f"{now.words} {beside}".strip(), now.tone)
