@@ -35,6 +35,11 @@ class Caller:
     def is_stranger(self) -> bool:
         return not self.name
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether our machines are their business."""
+        return Scope.OPERATE in self.scopes and self.user_id is None and self.execution_id is None
+
     def may_see(self, execution_id: str, owner: str) -> bool:
         if self.execution_id is not None:
             return self.execution_id == execution_id

@@ -175,6 +175,7 @@ def execution(front: TheFront, visit: Reading) -> models.ExecutionView:
 )
 async def events(
     request: Request,
+    front: TheFront,
     visit: Reading,
     after: Annotated[int, Query(ge=0, le=2**62, description="Begin after this event; 0: with the first.")] = 0,
     screen: Annotated[bool, Query(description="true: with an event `screen` when the terminal changes.")] = False,
@@ -185,7 +186,8 @@ async def events(
 ) -> EventStream:
     """Resumes after `Last-Event-ID`, and never skips in silence."""
     streams: Streams = request.app.state.streams
-    return streams.answer(visit.caller.name, visit.execution_id, after, screen, last_event_id)
+    words = front.words_for(visit.caller)
+    return streams.answer(visit.caller.name, visit.execution_id, after, screen, last_event_id, words=words)
 
 
 @router.post(
@@ -262,7 +264,7 @@ def teardown(
 
 @router.get("/api/executions/{execution_id}/checks", tags=["site"], summary="Verifications", responses=_READING)
 def checks(front: TheFront, visit: Reading) -> models.Checks:
-    return models.Checks(execution_id=visit.execution_id, checks=front.registry.checks(visit.execution_id))
+    return models.Checks(execution_id=visit.execution_id, checks=service.checks(front, visit))
 
 
 @router.get(

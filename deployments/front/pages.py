@@ -6,7 +6,7 @@ were drawn anew.
 """
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path as FilePath
@@ -29,7 +29,10 @@ from deployments.front.session import Seal, caller_of, close_session, open_sessi
 from deployments.front.settings import FrontSettings
 from deployments.front.stream import EventStream, Streams
 from deployments.front.tokens import KEY, LINK, sha256_of
-from tasks.domain.pipeline import SiteState, Status, Step
+from tasks.adapters.workspace import Workspace
+from tasks.domain.agent import QUESTION_TOOL
+from tasks.domain.pipeline import SiteState, Status, Step, Verb
+from tasks.domain.release import MARKER_PATH
 from tasks.domain.request import AgentKind, HostProvider, SiteRequest, SiteType
 from tasks.domain.text import plain_text
 
@@ -399,7 +402,12 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
     live = view.site_state is not SiteState.TAKEN_DOWN and record.live_release is not None
     settled = view.status.is_final and not runs
     built = settled and front.registry.ever_did(execution_id, Step.GENERATE_CODE)
+    workspace = Workspace.of(front.settings.home, record.user_id, record.session_id)
+    if view.site_state is SiteState.TAKEN_DOWN and workspace.is_bare():
+        last = registry.last_run(execution_id, Verb.TEARDOWN)
+        built = built and bool(last and last.parameters and last.parameters.get("keep_files"))
     lead = registry.leading_runs([execution_id]).get(execution_id)
+    pictures = _pictures(shelf, execution_id)
     return {
         "visit": visit,
         "view": view,
@@ -408,14 +416,17 @@ def _told(front: Front, visit: Visit, before: int | None = None) -> dict[str, An
         "happens": showing.happens(view, runs),
         "plan": plan[: showing.PLAN_BYTES].decode("utf-8", "replace"),
         "plan_is_cut": len(plan) > showing.PLAN_BYTES,
-        "messages": messages[-LINES:],
+        "messages": [message for message in messages[-LINES:] if message.body != QUESTION_TOOL],
+        "picked": showing.picked(messages, registry.questions(execution_id, "agent")),
         "earlier": messages[-LINES].message_id if len(messages) > LINES else None,
         "screen": plain_text(screen.body) if screen else "",
-        "pictures": _pictures(shelf, execution_id),
-        "report": shelf.written(files.REPORT) is not None,
-        "checks": showing.newest_checks(registry.checks(execution_id)),
+        "pictures": pictures,
+        "outdated": _outdated(shelf, view),
+        "evidence": _evidence(shelf, execution_id, pictures),
+        "checks": showing.newest_checks(service.checks(front, visit)),
         "releases": service.releases(front, visit).releases,
         "live": live,
+        "marker": f"{record.url.rstrip('/')}/{MARKER_PATH}" if live and record.url else "",
         "talks": view.status in (Status.RUNNING, Status.WAITING_INPUT),
         "can": {
             "order": visit.caller.execution_id is None or front.settings.web_form != "closed",
@@ -436,15 +447,35 @@ def _pictures(shelf: files.Shelf, execution_id: str) -> list[tuple[str, str]]:
     return [(name, f"/e/{execution_id}/pictures/{name}?v={taken}") for name, taken in known if taken]
 
 
+def _outdated(shelf: files.Shelf, view: models.ExecutionView) -> bool:
+    """Whether the pictures were taken before what is live was put there, as after a rollback.
+
+    Files' clocks are coarse, and a picture that counts is taken seconds after publishing.
+    """
+    taken = shelf.written(f"{files.PICTURES}/desktop.jpg")
+    return taken is not None and view.last_deployed is not None and taken / 1e9 + 1 < view.last_deployed.timestamp()
+
+
+def _evidence(shelf: files.Shelf, execution_id: str, pictures: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Where each file that a check may name is fetched, by its path in the workspace; only those that are there."""
+    found = {f"{files.PICTURES}/{name}": address for name, address in pictures}
+    for name, path in (("report", files.REPORT), ("results", files.RESULTS)):
+        if shelf.written(path) is not None:
+            found[path] = f"/e/{execution_id}/{name}"
+    return found
+
+
 @router.get("/e/{execution_id}/events", response_class=StreamingResponse)
 async def events(
     request: Request,
+    front: TheFront,
     visit: Reading,
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> EventStream:
     streams: Streams = request.app.state.streams
-    return streams.answer(visit.caller.name, visit.execution_id, after, True, last_event_id, named="news")
+    words = front.words_for(visit.caller)
+    return streams.answer(visit.caller.name, visit.execution_id, after, True, last_event_id, "news", words)
 
 
 @router.get("/e/{execution_id}/pictures/{name}", response_class=Response)
@@ -462,6 +493,11 @@ def picture(front: TheFront, visit: Reading, name: str) -> Response:
 def report(front: TheFront, visit: Reading) -> Response:
     """To be saved: no browser shows it in this origin."""
     return files.Shelf.of(front, visit.execution_id).sent(files.REPORT, "application/octet-stream")
+
+
+@router.get("/e/{execution_id}/results", response_class=Response)
+def results(front: TheFront, visit: Reading) -> Response:
+    return files.Shelf.of(front, visit.execution_id).sent(files.RESULTS, "application/octet-stream")
 
 
 @router.get("/e/{execution_id}/plan", response_class=Response)

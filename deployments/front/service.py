@@ -5,10 +5,14 @@ Everything blocks: call it from a thread. Rights to an execution were looked at 
 
 import hmac
 import re
+import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.front import models
@@ -16,7 +20,9 @@ from deployments.front.limits import Rates
 from deployments.front.problems import Problem
 from deployments.front.settings import FrontSettings, listed
 from deployments.front.tokens import LINK, mint, sha256_of
+from deployments.front.wording import ForRequesters
 from tasks.adapters.registry import Accepted, Admission, ExecutionRecord, Registry
+from tasks.domain.check import Check
 from tasks.domain.errors import UnknownExecution
 from tasks.domain.pipeline import SiteState, Status, Step, Verb
 from tasks.domain.request import SiteRequest, normalise_email, vet
@@ -39,6 +45,14 @@ class Front:
     registry: Registry
     settings: FrontSettings
     rates: Rates
+
+    @cached_property
+    def _for_requesters(self) -> ForRequesters:
+        return ForRequesters([self.settings.home, Path.home(), Path(__file__).parents[2], Path(sys.prefix)])
+
+    def words_for(self, caller: "Caller") -> Callable[[str], str]:
+        """How this caller is told of failures."""
+        return str if caller.is_operator else self._for_requesters
 
 
 def delivery_key(caller: "Caller", given: str | None) -> str:
@@ -289,8 +303,12 @@ def view(front: Front, visit: "Visit") -> models.ExecutionView:
     progress = front.registry.progress(visit.execution_id)
     record = front.registry.execution(visit.execution_id)
     question = front.registry.open_question(visit.execution_id)
+    words = front.words_for(visit.caller)
+    told = progress.model_dump()
+    if progress.error is not None:
+        told["error"] = progress.error.model_copy(update={"message": words(progress.error.message)})
     return models.ExecutionView(
-        **progress.model_dump(),
+        **told,
         user_id=record.user_id,
         session_id=record.session_id,
         created_at=record.created_at,
@@ -298,7 +316,7 @@ def view(front: Front, visit: "Visit") -> models.ExecutionView:
         site_state=record.site_state,
         live_release=record.live_release,
         expires_at=record.expires_at,
-        steps=_steps(front, visit.execution_id),
+        steps=_steps(front, visit.execution_id, words),
         question=None
         if question is None
         else models.QuestionView(
@@ -311,7 +329,7 @@ def view(front: Front, visit: "Visit") -> models.ExecutionView:
     )
 
 
-def _steps(front: Front, execution_id: str) -> list[models.StepView]:
+def _steps(front: Front, execution_id: str, words: Callable[[str], str]) -> list[models.StepView]:
     """All nine; those that a redeploy builds on count as done."""
     verb, rows = front.registry.steps_of(execution_id)
     begun, first = {each.step: each for each in rows}, verb.first_step
@@ -321,9 +339,24 @@ def _steps(front: Front, execution_id: str) -> list[models.StepView]:
         values: dict[str, Any] = {"status": "done" if step < first else "waiting"}
         if row is not None:
             values = {"status": row.status, "started_at": row.started_at, "finished_at": row.finished_at}
-            values["error"] = row.error
+            values["error"] = row.error and words(row.error)
         shown.append(models.StepView(step=step, name=step.task_name, **values))
     return shown
+
+
+def checks(front: Front, visit: "Visit") -> list[Check]:
+    """What was verified, oldest first."""
+    words = front.words_for(visit.caller)
+    return [
+        check.model_copy(
+            update={
+                "findings": tuple(
+                    finding.model_copy(update={"detail": words(finding.detail)}) for finding in check.findings
+                )
+            }
+        )
+        for check in front.registry.checks(visit.execution_id)
+    ]
 
 
 def releases(front: Front, visit: "Visit") -> models.Releases:

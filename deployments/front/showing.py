@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from deployments.front.models import ExecutionView, StepView
-from tasks.adapters.registry import RunRecord
+from tasks.adapters.registry import Message, Question, RunRecord
 from tasks.domain.check import Check
 from tasks.domain.pipeline import SiteState, Status, Step, Verb, Verdict
 from tasks.domain.text import plain_text
@@ -119,7 +119,8 @@ class Now:
 def happens(view: ExecutionView, runs: Sequence[RunRecord] = ()) -> Now:
     """What happens with an execution; ``runs`` are those that are not over."""
     now = _now(view)
-    beside = " ".join(_BESIDE[run.verb] for run in runs if run.verb in _BESIDE)
+    gone = {Verb.TEARDOWN} if view.site_state is SiteState.TAKEN_DOWN else set()
+    beside = " ".join(_BESIDE[run.verb] for run in runs if run.verb in _BESIDE and run.verb not in gone)
     if any(run.cancel_requested for run in runs):
         return Now("Stopping", "It ends as soon as the work at hand can be left.", "work")
     return Now(now.title, f"{now.words} {beside}".strip(), now.tone)
@@ -190,6 +191,20 @@ def asked(text: str) -> tuple[str, list[str]]:
     if count == 0 or numbers != [str(number) for number in range(1, count + 1)]:
         return text, []
     return "\n".join(lines[:-count]), [match[2] for match in found[-count:] if match]
+
+
+def picked(messages: Iterable[Message], questions: Sequence[Question]) -> dict[int, str]:
+    """Of messages that answer a question by a number: the words of that choice, by the message's id."""
+    found = {}
+    for message in messages:
+        if message.author != "user" or not re.fullmatch("[1-9]", message.body):
+            continue
+        for question in questions:
+            choices = asked(question.body)[1]
+            open_ = question.answered_at is None or message.created_at <= question.answered_at
+            if question.asked_at <= message.created_at and open_ and int(message.body) <= len(choices):
+                found[message.message_id] = choices[int(message.body) - 1]
+    return found
 
 
 # -- Markdown --

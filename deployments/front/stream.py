@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,23 +115,31 @@ class Streams:
         screen: bool,
         last_event_id: str | None,
         named: str | None = None,
+        words: Callable[[str], str] = str,
     ) -> "EventStream":
         """The stream, from ``last_event_id`` where the client comes back with one; ``named``: all events of the record
-        under one name. Raises Problem.
+        under one name; ``words``: what becomes of each text in them. Raises Problem.
         """
         if last_event_id:
             if not last_event_id.isdecimal() or not last_event_id.isascii() or len(last_event_id) > 18:
                 raise Problem.about("Last-Event-ID", "it is not one of ours", "the id of an event", status=400)
             after = int(last_event_id)
         self.admit(caller)
-        return EventStream(self, caller, self.feed(execution_id, after, screen, named))
+        return EventStream(self, caller, self.feed(execution_id, after, screen, named, words))
 
     def release(self, caller: str) -> None:
         self._open[caller] -= 1
         if self._open[caller] <= 0:
             del self._open[caller]
 
-    async def feed(self, execution_id: str, after: int, screen: bool, named: str | None = None) -> AsyncIterator[bytes]:
+    async def feed(
+        self,
+        execution_id: str,
+        after: int,
+        screen: bool,
+        named: str | None = None,
+        words: Callable[[str], str] = str,
+    ) -> AsyncIterator[bytes]:
         end = time.monotonic() + self.lifetime_s
         yield b"retry: 1000\n\n"
         seen, shown = after, None
@@ -142,7 +150,7 @@ class Streams:
         while time.monotonic() < end:
             page = await asyncio.to_thread(self.registry.events, execution_id, seen, PAGE)
             for event in page:
-                yield _event(event, named or event.kind)
+                yield _event(event, named or event.kind, words)
                 seen = event.seq
             if len(page) == PAGE:
                 continue
@@ -173,10 +181,21 @@ class EventStream(StreamingResponse):
             self._streams.release(self._caller)
 
 
-def _event(event: Event, name: str) -> bytes:
-    data = {name: value for name, value in event.data.items() if name not in _PRIVATE}
+def _event(event: Event, name: str, words: Callable[[str], str]) -> bytes:
+    data = _worded({name: value for name, value in event.data.items() if name not in _PRIVATE}, words)
     told = {"seq": event.seq, "kind": event.kind, "at": event.at.isoformat(), "data": data}
     return _line(name, told, event.seq)
+
+
+def _worded(told: Any, words: Callable[[str], str]) -> Any:
+    match told:
+        case str():
+            return words(told)
+        case list():
+            return [_worded(each, words) for each in told]
+        case dict():
+            return {name: _worded(value, words) for name, value in told.items()}
+    return told
 
 
 def _line(kind: str, data: dict[str, Any], seq: int | None = None) -> bytes:

@@ -112,10 +112,11 @@ EXTENSIONS = tuple(_TYPES)
 """Every extension with a type of its own; a site server's configuration is generated from it."""
 
 REVALIDATE = "no-cache"
-"""Pages and data: kept, but asked for again each time, so that a new release shows at once."""
+"""Pages, their styles and scripts, and data: kept, but asked for again each time. A release shows at once and whole:
+a new page with yesterday's stylesheet is broken."""
 
 SHORT = "public, max-age=300, must-revalidate"
-"""Assets under a stable name: a release changes them within five minutes."""
+"""Pictures and the like under a stable name: a release changes them within five minutes."""
 
 HASHED = "public, max-age=31536000, immutable"
 """Assets whose name carries a digest of their content: never asked for again."""
@@ -137,16 +138,19 @@ def content_type(path: str) -> str:
 def cache_control(path: str) -> str:
     """
     >>> cache_control("index.html"), cache_control("assets/site.css")
-    ('no-cache', 'public, max-age=300, must-revalidate')
+    ('no-cache', 'no-cache')
     >>> cache_control("assets/site.3f2a9c1b.css")
     'public, max-age=31536000, immutable'
     >>> cache_control("menu.20260124.pdf")
     'public, max-age=300, must-revalidate'
     """
     name = PurePosixPath(path)
-    if name.suffix.lower() in {".html", ".json", ".xml", ".txt", ".md", ".webmanifest", ""}:
+    suffix = name.suffix.lower()
+    if suffix in {".html", ".json", ".xml", ".txt", ".md", ".webmanifest", ""}:
         return REVALIDATE
-    return HASHED if re.search(HASHED_NAME, name.name) else SHORT
+    if re.search(HASHED_NAME, name.name):
+        return HASHED
+    return REVALIDATE if suffix in {".css", ".js", ".mjs"} else SHORT
 
 
 def headers_for(path: str) -> dict[str, str]:

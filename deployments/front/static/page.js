@@ -1,8 +1,9 @@
 // Pages work without this. With it, a page asks for itself again when something has happened, and takes over what
 // is different: nothing is drawn here that the server has not drawn. data-own marks what this file itself fills in.
 
-const GAP_MS = 400;
+const GAP_MS = 150;
 const POLL_MS = 10_000;
+const AGAIN_MS = 3_000;
 
 const main = document.querySelector("main");
 const here = main.dataset.self;
@@ -22,10 +23,15 @@ function morph(from, to) {
   for (const { name, value } of to.attributes) {
     if (from.getAttribute(name) !== value && name !== "open") from.setAttribute(name, value);
   }
+  const kept = new Set([...to.children].map((child) => child.id).filter(Boolean));
+  const isKept = (node) => isOwn(node) || kept.has(node.id);
   let at = from.firstChild;
   for (const next of [...to.childNodes]) {
     while (isOwn(at) && at.id !== next.id) at = at.nextSibling;
-    const match = next.id ? [...from.children].find((child) => child.id === next.id) : isAlike(at, next) ? at : null;
+    let match = next.id ? [...from.children].find((child) => child.id === next.id) : null;
+    // What stays is never moved, for it would lose its place: what stands between goes.
+    while (at && !isKept(at) && (next.id ? match && at !== match : !isAlike(at, next))) at = without(at);
+    if (!next.id && isAlike(at, next)) match = at;
     if (!match) {
       from.insertBefore(document.importNode(next, true), at);
       continue;
@@ -34,11 +40,13 @@ function morph(from, to) {
     else from.insertBefore(match, at);
     morph(match, next);
   }
-  while (at) {
-    const gone = at;
-    at = at.nextSibling;
-    if (!isOwn(gone)) gone.remove();
-  }
+  while (at) at = isOwn(at) ? at.nextSibling : without(at);
+}
+
+function without(node) {
+  const after = node.nextSibling;
+  node.remove();
+  return after;
 }
 
 function isOwn(node) {
@@ -54,8 +62,7 @@ function show(html) {
   const next = fresh.querySelector("main");
   if (!next) return null;
   const focused = document.activeElement;
-  const log = document.querySelector(".log");
-  const atEnd = log && log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  const read = [...document.querySelectorAll(".log, #screen")].filter(isAtEnd);
   if (next.dataset.now) skew = Date.parse(next.dataset.now) - Date.now();
   localise(next);
   for (const name of ["data-self", "data-events", "data-now"]) next.removeAttribute(name);
@@ -64,9 +71,13 @@ function show(html) {
   }
   morph(main, next);
   document.title = fresh.title;
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  for (const end of read) end.scrollTop = end.scrollHeight;
   if (focused && focused !== document.body && !focused.isConnected) main.focus({ preventScroll: true });
   return fresh;
+}
+
+function isAtEnd(box) {
+  return box.scrollHeight - box.scrollTop - box.clientHeight < 40;
 }
 
 let busy = false;
@@ -82,8 +93,9 @@ async function refresh() {
   try {
     const answer = await fetch(here ?? location.href, { cache: "no-store" });
     if (answer.ok) show(await answer.text());
+    else if (answer.status === 429 || answer.status >= 500) setTimeout(refresh, AGAIN_MS);
   } catch {
-    // the next event, or the next look, tries again
+    setTimeout(refresh, AGAIN_MS);
   }
   await new Promise((done) => setTimeout(done, GAP_MS));
   busy = false;
@@ -108,8 +120,10 @@ function listen() {
   stream.addEventListener("gap", refresh);
   stream.addEventListener("screen", (event) => {
     const pane = document.getElementById("screen");
+    const follows = isAtEnd(pane);
     pane.textContent = JSON.parse(event.data).output;
     pane.closest("section").hidden = !pane.textContent;
+    if (follows) pane.scrollTop = pane.scrollHeight;
   });
   stream.addEventListener("error", () => {
     if (stream?.readyState === EventSource.CLOSED) {
@@ -153,11 +167,13 @@ document.addEventListener("submit", (event) => {
 async function send(form, pressed) {
   const told = form.querySelector(".told");
   told.textContent = "";
+  const words = () => [...form.elements].map((field) => field.value).join("\n");
+  const said = words();
   try {
     const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, pressed)) });
     const html = await answer.text();
     if (answer.ok) {
-      form.reset();
+      if (words() === said) form.reset(); // else the next words are being typed
       if (form.dataset.into) take(form.dataset.into, html);
       else show(html);
     } else {
@@ -225,5 +241,4 @@ listen();
 setInterval(tick, 1000);
 if (main.dataset.poll) poll(1000 * main.dataset.poll);
 document.getElementById("problems")?.focus();
-const log = document.querySelector(".log");
-if (log) log.scrollTop = log.scrollHeight;
+for (const box of document.querySelectorAll(".log, #screen")) box.scrollTop = box.scrollHeight;

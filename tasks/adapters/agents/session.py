@@ -346,20 +346,23 @@ class TerminalAgent:
             wait.changes.wait(min(due - time.monotonic(), end - now, NET_S), self._cancelled)
 
     def _until_done(self, wait: _Wait, complaint_about_outputs: Callable[[], str | None]) -> None:
-        phase, looked, waited_s = wait.phase, time.monotonic(), 0.0
+        phase, looked, waited_s, asks = wait.phase, time.monotonic(), 0.0, False
         attendant = Attendant(self._terminal, self._workspace, self._runtime.root, self._desk, self._remind)
 
         def complaint() -> str | None:
-            nonlocal looked, waited_s
+            nonlocal looked, waited_s, asks
             self._raise_if_over(wait.program, phase)
             evidence = self._evidence(wait)
             state = read_state(evidence)
             now = time.monotonic()
             waited_s += now - looked if state.doing.needs_person else 0
             looked = now
+            if state.doing.needs_person and not asks:
+                self._history_at = float("-inf")  # what led to a question stands before it
+            asks = state.doing.needs_person
+            self._tell_history(complete=state.doing is Doing.DONE)
             with self._named_by(wait.began, wait.program, phase):
                 attendant.look(state, wait.turn)
-            self._tell_history(complete=state.doing is Doing.DONE)
             self._show_screen(last=state.doing is Doing.DONE)
             match state.doing:
                 case Doing.DONE if attendant.is_giving:

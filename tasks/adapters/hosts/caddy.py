@@ -304,11 +304,13 @@ def _types() -> list[str]:
 
 
 def _caching() -> list[str]:
-    revalidated = [extension for extension in EXTENSIONS if cache_control("x" + extension) == REVALIDATE]
+    always = [extension for extension in EXTENSIONS if cache_control("x.0a0a0a0a" + extension) == REVALIDATE]
+    unless_hashed = [each for each in EXTENSIONS if cache_control("x" + each) == REVALIDATE and each not in always]
     return [
-        *(f'~(?i){re.escape(extension)}$ "{REVALIDATE}"' for extension in revalidated),
+        *(f'~(?i){re.escape(extension)}$ "{REVALIDATE}"' for extension in always),
         f'~{_NO_EXTENSION} "{REVALIDATE}"',
         f'~{HASHED_NAME} "{HASHED}"',
+        *(f'~(?i){re.escape(extension)}$ "{REVALIDATE}"' for extension in unless_hashed),
         f'default "{SHORT}"',
     ]
 

