@@ -3,9 +3,9 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SERVICE_ENV = "service/service.env"
@@ -17,7 +17,7 @@ BLOCK_NAME = r"^([a-z0-9-]+/[a-z0-9-]+)?$"
 class Settings(BaseSettings):
     """Every field is an environment variable with the prefix ``TMUX_BUILDER_``."""
 
-    model_config = SettingsConfigDict(env_prefix="TMUX_BUILDER_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TMUX_BUILDER_", extra="ignore", frozen=True)
 
     home: Path = Field(Path("~/.tmux-builder"), description="Folder that holds all state.")
     database_url: SecretStr | None = Field(
@@ -68,6 +68,12 @@ class Settings(BaseSettings):
         "custom-webhook/notices or slack-webhook/notices. Empty: none.",
     )
     browser: Path | None = Field(None, description="Chromium to use. Empty: Playwright's own, else one on PATH.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing_is_the_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """Also where ``service.env`` says something else: so that a setting which is remembered can be taken back."""
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
 
     @property
     def notices(self) -> dict[str, str]:

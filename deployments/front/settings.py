@@ -22,7 +22,7 @@ FRONT_ENV = "front.env"
 class FrontSettings(BaseSettings):
     """Every field is an environment variable with the prefix ``TMUX_BUILDER_``."""
 
-    model_config = SettingsConfigDict(env_prefix="TMUX_BUILDER_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TMUX_BUILDER_", extra="ignore", frozen=True)
 
     home: Path = Field(Path("~/.tmux-builder"), description="Folder that holds all state.")
     database_url: SecretStr | None = Field(None, description="The registry. Empty: SQLite under the home.")

@@ -183,10 +183,13 @@ def test_a_shell_and_the_settings_read_the_same_from_service_env(tmp_path: Path)
     assert settings.stdout == f"{told.registry_url.get_secret_value()} 8501\n"
 
 
-def test_a_variable_that_is_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMUX_BUILDER_SITES_PORT", "")
-    monkeypatch.setenv("TMUX_BUILDER_DATABASE_URL", "")
-    assert (Settings().sites_port, Settings().database_url) == (8401, None)
+def test_a_variable_that_is_set_to_nothing_is_as_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = tmp_path / "service.env"
+    stored.write_text("TMUX_BUILDER_NOTICE_EMAIL=email-server-credentials/notices\nTMUX_BUILDER_SITES_PORT=9000\n")
+    for name in ("NOTICE_EMAIL", "NOTICE_REQUESTERS", "SITES_PORT", "DATABASE_URL"):
+        monkeypatch.setenv(f"TMUX_BUILDER_{name}", "")
+    found = Settings(_env_file=stored)
+    assert (found.notice_email, found.notice_requesters, found.sites_port, found.database_url) == ("", True, 8401, None)
 
 
 @pytest.mark.parametrize("value", ["a'b", 'a"b', "a\\b", "a`b`", "$HOME", "a\nX=1", "a\x00", "a #b", "a ;b"])
