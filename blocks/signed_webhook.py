@@ -1,5 +1,7 @@
 """A receiver of notices that can tell that they are ours."""
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -59,12 +61,17 @@ class SignedWebhook(NotificationBlock):
     @field_validator("secret")
     @classmethod
     def _is_a_secret(cls, secret: SecretStr) -> SecretStr:
+        words = "it is no secret of Standard Webhooks; expected whsec_ and at least 24 bytes in base64"
         if not _SECRET.fullmatch(secret.get_secret_value()):
-            raise ValueError("it is no secret of Standard Webhooks; expected whsec_ and at least 24 bytes in base64")
+            raise ValueError(words)
+        try:
+            base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+        except binascii.Error:
+            raise ValueError(words) from None
         return secret
 
     async def post(self, webhook_id: str, kind: str, moment: datetime, data: Mapping[str, Any]) -> None:
-        """Deliver one event. The body is the same each time that it is delivered again; the signature's moment is not.
+        """Deliver one event. One that is delivered again has the same ``webhook_id``.
 
         Raises httpx.HTTPError. A redirection is not followed, and is an error.
         """

@@ -506,4 +506,9 @@ if __name__ == "__main__":
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if not os.environ.get("PREFECT_API_URL"):
         sys.exit("PREFECT_API_URL is not set: the dispatcher is a part of the service; start it with: make up")
-    asyncio.run(main(sends_notices="--notices" in sys.argv[1:]))
+    try:
+        asyncio.run(main(sends_notices="--notices" in sys.argv[1:]))
+    except Exception:
+        log.exception("a duty ended")
+        logging.shutdown()
+        os._exit(1)  # a thread that talks to a mail server is not waited for

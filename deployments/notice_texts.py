@@ -5,6 +5,7 @@ characters, secrets redacted. A subject is ours alone, on one line.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -23,7 +24,30 @@ WISH_LIMIT, QUESTION_LIMIT, ERROR_LIMIT = 120, 3000, 1500
 """Characters of what strangers wrote that a notice shows; the page has all of it."""
 
 _MENTION = re.compile(r"(?i)(?<!\w)@(?=everyone|here|channel|all\b)")
-_ADDRESS_IN_TEXT = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.)\S+")
+_LINK = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.|mailto:)\S+")
+_NAME = re.compile(r"(?<![\w.-])(?:[\w.+-]+@)?(?:[\w-]+\.)+(?P<end>[^\W\d_]{2,63})\b(?P<more>[:/]\S*)?")
+_FILES = frozenset(
+    [
+        "html",
+        "css",
+        "js",
+        "json",
+        "xml",
+        "txt",
+        "png",
+        "jpg",
+        "jpeg",
+        "svg",
+        "webp",
+        "gif",
+        "ico",
+        "woff",
+        "woff2",
+        "pdf",
+        "webmanifest",
+    ]
+)
+"""Ends of file names that no domain has."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +58,8 @@ class Matter:
     execution: ExecutionRecord
     question: Question | None
     link: str
+    shown: Callable[[str], str] = str
+    """How whoever gets it is told of failures."""
 
     @property
     def failure(self) -> Failure | None:
@@ -76,14 +102,28 @@ def one_line(text: str) -> str:
     return " ".join(plain_text(text).split())
 
 
+def unlinked(text: str) -> str:
+    """Without addresses, and without what mail programs make one of: who orders in another's name sends them none.
+
+    >>> unlinked("see\\nhttps://evil.example/x, evil-bank.com/login or me@evil.com; style.css, e.g. 9.50 EUR")
+    'see\\n(link) (link) or (link); style.css, e.g. 9.50 EUR'
+    """
+    return _NAME.sub(_without_name, _LINK.sub("(link)", text))
+
+
+def _without_name(found: re.Match[str]) -> str:
+    is_file = found["end"].lower() in _FILES and not found["more"] and "@" not in found[0]
+    return found[0] if is_file else "(link)"
+
+
 def wish(execution: ExecutionRecord) -> str:
-    """How the wish begins. Addresses in it are left out: who orders in another's name must not send them links.
+    """How the wish begins.
 
     >>> from types import SimpleNamespace
     >>> wish(SimpleNamespace(request=SimpleNamespace(requirements="A tea shop, see\\nhttps://evil.example/x now")))
     'A tea shop, see (link) now'
     """
-    return bounded(one_line(_ADDRESS_IN_TEXT.sub("(link)", execution.request.requirements)), WISH_LIMIT)
+    return bounded(one_line(unlinked(execution.request.requirements)), WISH_LIMIT)
 
 
 def worded(matter: Matter) -> Words:
@@ -125,11 +165,16 @@ def _told(matter: Matter) -> tuple[str, list[str], str]:
             said = ["It could not be finished."]
             if failure is not None:
                 step = f"Step {failure.step} of {TOTAL_STEPS}, {failure.step_name}, failed"
-                cause = _indented(bounded(failure.message, ERROR_LIMIT))
+                cause = _indented(bounded(_for(matter, matter.shown(failure.message)), ERROR_LIMIT))
                 said.append(f"{step if failure.step else 'It did not begin'}:\n{cause}")
             if matter.url and matter.execution.site_state in (SiteState.LIVE, SiteState.ROLLED_BACK):
                 said.append(f"The last good release is live still:\n{matter.url}")
             return "could not be finished", said, "See what was done, and try again, here:"
+
+
+def _for(matter: Matter, text: str) -> str:
+    """Nobody has shown that the requester's address is theirs: what strangers bring about sends no links there."""
+    return unlinked(text) if matter.notice.channel is Channel.EMAIL else text
 
 
 def _waits(matter: Matter) -> tuple[str, list[str], str]:
@@ -137,7 +182,8 @@ def _waits(matter: Matter) -> tuple[str, list[str], str]:
     if question is None:
         return "waits for a person", ["It goes on when somebody has looked."], "Look here:"
     until = f"{question.expires_at.day} {question.expires_at:%b %Y, %H:%M} UTC"
-    asked = _indented(bounded(_plan(question.body) if question.kind == "plan" else question.body, QUESTION_LIMIT))
+    body = _plan(question.body) if question.kind == "plan" else question.body
+    asked = _indented(bounded(_for(matter, body), QUESTION_LIMIT))
     if question.kind == "plan":
         said = [f"There is a plan. Nothing is built until somebody has answered, and an answer counts until {until}:"]
         said.append(asked)

@@ -9,11 +9,13 @@ import asyncio
 import logging
 import re
 import smtplib
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from typing import Any, Protocol, TypeVar
 
@@ -27,11 +29,12 @@ from blocks.settings import Settings
 from blocks.signed_webhook import SignedWebhook
 from deployments.front.settings import front_settings, listed
 from deployments.front.tokens import LINK, mint, sha256_of
+from deployments.front.wording import ForRequesters
 from deployments.notice_texts import Matter, as_json, for_chat, mail, worded
 from tasks.adapters.redaction import Redactor, redact
-from tasks.adapters.registry import Notice, Registry
+from tasks.adapters.registry import ExecutionRecord, Notice, Question, Registry
 from tasks.domain.errors import UnknownExecution
-from tasks.domain.notice import Channel, Occasion
+from tasks.domain.notice import Channel, NoticeState, Occasion
 from tasks.domain.pipeline import Status
 
 LOOK_S = 2.0
@@ -48,6 +51,12 @@ TIMEOUT_S = 10.0
 
 WEBHOOK_S = 30.0
 """For a notification block, all in all."""
+
+ATTEMPT_S = 60.0
+"""For a mail, all in all: a server that drips answers is hung up on."""
+
+MAILS_AN_HOUR = 10
+"""About questions of one execution, to who ordered: an agent may ask without end."""
 
 TOO_OLD_S = 86_400.0
 """What nobody could send for so long is news no more, such as after the sender was off for days."""
@@ -122,7 +131,9 @@ async def serve(registry: Registry, chosen: Settings) -> None:
 
 
 class Sender:
-    """``base_url``: where the front door is reached; asked anew for each notice."""
+    """``base_url``: where the front door is reached; asked anew for each notice. ``shown``: how requesters are told of
+    failures.
+    """
 
     def __init__(
         self,
@@ -130,7 +141,9 @@ class Sender:
         chosen: NoticeSettings,
         base_url: Callable[[], str] = lambda: front_settings().base_url,
         load_block: LoadBlock = load,
+        shown: Callable[[str], str] | None = None,
     ) -> None:
+        self.shown = shown or ForRequesters.here(front_settings().home)
         self.registry, self.chosen, self.base_url, self.load_block = registry, chosen, base_url, load_block
         self.lease_s, self.again_after_s = LEASE_S, AGAIN_AFTER_S
         self._threads = ThreadPoolExecutor(len(Channel), thread_name_prefix="notices")
@@ -199,20 +212,36 @@ class Sender:
             execution = self.registry.execution(notice.execution_id)
         except UnknownExecution:
             raise NeverSent("its execution was erased") from None
-        question = None
-        if notice.occasion is Occasion.WAITING_INPUT:
-            question = self.registry.open_question(notice.execution_id)
-            asked = question.question_id if question is not None else None
-            if notice.question_id != asked or (asked is None and execution.status is not Status.WAITING_INPUT):
-                raise NeverSent("nobody is waited for any more")
-        return Matter(notice, execution, question, f"{self.base_url()}/e/{notice.execution_id}")
+        is_mail = notice.channel is Channel.EMAIL
+        question = self._question(notice, execution) if notice.occasion is Occasion.WAITING_INPUT else None
+        if question is not None and is_mail and self._is_flood(notice):
+            raise NeverSent(f"{MAILS_AN_HOUR} questions were mailed within the hour; the page has this one")
+        link = f"{self.base_url()}/e/{notice.execution_id}"
+        return Matter(notice, execution, question, link, self.shown if is_mail else str)
+
+    def _question(self, notice: Notice, execution: ExecutionRecord) -> Question | None:
+        """What is asked. Raises NeverSent where nobody is waited for any more, such as after a run's end."""
+        if notice.question_id is None:
+            is_open = execution.status is Status.WAITING_INPUT
+            asked = None
+        else:
+            asked = self.registry.question_that_waits(notice.question_id)
+            is_open = asked is not None and not execution.status.is_final
+        if not is_open:
+            raise NeverSent("nobody is waited for any more")
+        return asked
+
+    def _is_flood(self, notice: Notice) -> bool:
+        sent = self.registry.notices(notice.execution_id, [notice.channel])
+        recent = [each for each in sent if each.state is NoticeState.SENT and each.age_s < 3600]
+        return sum(each.question_id is not None for each in recent) >= MAILS_AN_HOUR
 
     def _carrier(self, channel: Channel, block: Block) -> Carrier:
         match channel:
             case Channel.EMAIL | Channel.OPERATORS:
                 if not isinstance(block, EmailServerCredentials):
                     raise TypeError(f"{self.chosen.email} is no mail server; choose an Email Server Credentials block")
-                return Mail(block, self.chosen, self._in_thread, self.registry.add_link)
+                return Mail(block, self.chosen, self._in_thread, self.registry)
             case Channel.WEBHOOK:
                 if not isinstance(block, NotificationBlock):
                     raise TypeError(f"{self.chosen.webhook} cannot notify; choose a notification block")
@@ -233,7 +262,7 @@ class Mail:
     block: EmailServerCredentials
     chosen: NoticeSettings
     in_thread: InThread
-    add_link: Callable[[str, str], None]
+    registry: Registry
 
     async def carry(self, matter: Matter) -> None:
         await self.in_thread(self._send, matter)
@@ -245,15 +274,22 @@ class Mail:
         if is_requester:
             to = (matter.execution.request.email,)
             token = mint(LINK)
-            matter = Matter(matter.notice, matter.execution, matter.question, f"{matter.link}?token={token}")
+            matter = replace(matter, link=f"{matter.link}?token={token}")
         try:
             letter = mail(matter, sender, to)
         except ValueError as error:
             raise ValueError(f"TMUX_BUILDER_NOTICE_FROM, or an address that a mail goes to: {error}") from None
         with connected(self.block) as server:
-            if is_requester:  # only here: links of mails that go nowhere would push out good ones
-                self.add_link(matter.notice.execution_id, sha256_of(token))
-            deliver(server, letter)
+            if not is_requester:
+                deliver(server, letter)
+                return
+            # Before it is sent, and only here: links of mails that go nowhere would push out good ones.
+            self.registry.add_link(matter.notice.execution_id, sha256_of(token))
+            try:
+                deliver(server, letter)
+            except (NeverSent, *REFUSALS):
+                self.registry.drop_link(sha256_of(token))
+                raise
 
 
 @contextmanager
@@ -268,12 +304,13 @@ def connected(block: EmailServerCredentials) -> Iterator[smtplib.SMTP]:
     if not block.verify:
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     password = block.password.get_secret_value()
-    session = (
-        smtplib.SMTP_SSL(server, port, timeout=TIMEOUT_S, context=tls)
-        if kind is SMTPType.SSL
-        else smtplib.SMTP(server, port, timeout=TIMEOUT_S)
-    )
+    over_tls = kind is SMTPType.SSL
+    options: dict[str, Any] = {"timeout": TIMEOUT_S, **({"context": tls} if over_tls else {})}
+    session: smtplib.SMTP = object.__new__(smtplib.SMTP_SSL if over_tls else smtplib.SMTP)
+    watch = threading.Timer(ATTEMPT_S, _hang_up, [session])  # before its first word, which may drip already
+    watch.start()
     try:
+        type(session).__init__(session, server, port, **options)
         if kind is SMTPType.STARTTLS:
             session.starttls(context=tls)
         if block.username and password:
@@ -282,7 +319,18 @@ def connected(block: EmailServerCredentials) -> Iterator[smtplib.SMTP]:
         with suppress(smtplib.SMTPException, OSError):  # what was taken is sent, however the server says good-bye
             session.quit()
     finally:
+        watch.cancel()
         session.close()
+
+
+def _hang_up(session: smtplib.SMTP) -> None:
+    if session.sock is not None:
+        with suppress(OSError):  # it is closed already
+            session.sock.shutdown(socket.SHUT_RDWR)
+
+
+REFUSALS = (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError)
+"""The server has said that it does not take the mail. After anything else, it may have it."""
 
 
 def deliver(server: smtplib.SMTP, letter: EmailMessage) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -31,7 +32,7 @@ from tasks.adapters.turns import turn
 from tasks.adapters.waiting import NEVER, Flag
 from tasks.adapters.workspace import Workspace
 from tasks.domain.agent import Phase
-from tasks.domain.agent_state import AgentState, Passage, worded
+from tasks.domain.agent_state import AgentState, Doing, Passage, worded
 from tasks.domain.errors import AgentError, AgentMissing, RequestRefused
 from tasks.domain.execution import Execution
 from tasks.domain.hosting import Host, Receipt
@@ -165,7 +166,8 @@ class RegistryDesk:
 
     def __init__(self, execution: Execution) -> None:
         self._execution, self._record = execution, registry()
-        self._waits = False
+        self._waits = self._is_dialog = self._has_turn = False
+        self._turn_at = float("-inf")
 
     def tell(self, state: AgentState) -> None:
         """While the agent waits for a person, another run's may take its turn."""
@@ -173,11 +175,12 @@ class RegistryDesk:
         if waits:
             self._ask(worded(state))
             self._record.leave_slot("agent", run_id)
+            self._has_turn = False
             run_log().info("the agent is %s: %s", state.doing, worded(state))
         elif self._waits:
             self._record.close_questions(run_id, "the agent goes on")
             self._turn_is_anothers()
-        self._waits = waits
+        self._waits, self._is_dialog = waits, state.doing in (Doing.QUESTION, Doing.PERMISSION)
 
     def _turn_is_anothers(self) -> bool:
         chosen = settings()
@@ -199,16 +202,28 @@ class RegistryDesk:
     def said(self) -> list[Said]:
         """Where the agent waits, its turn was another's meanwhile: it is answered once it has one again."""
         waiting = self._record.undelivered_messages(self._execution.execution_id)
-        if not waiting or (self._waits and self._turn_is_anothers()):
+        if not waiting:
             return []
         asked = [each.asked_at for each in self._record.questions(self._execution.execution_id, "agent")]
-        return [
+        said = [
             Said(
                 *(message.message_id, message.body, message.kind == "interrupt"),
                 answers=not asked or message.created_at > asked[-1],
             )
             for message in waiting
         ]
+        if not self._waits:
+            return said
+        is_heard = not self._is_dialog or any(each.interrupt or each.answers for each in said)
+        return said if is_heard and self._take_turn_again() else []
+
+    def _take_turn_again(self) -> bool:
+        """Asked for once a second at most: an agent that waits is looked after ten times as often."""
+        now = time.monotonic()
+        if not self._has_turn and now >= self._turn_at + TURN_POLL_S:
+            self._turn_at = now
+            self._has_turn = not self._turn_is_anothers()
+        return self._has_turn
 
     def delivered(self, message_id: int) -> None:
         self._record.message_delivered(message_id)

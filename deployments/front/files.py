@@ -101,12 +101,14 @@ class Shelf:
         return None
 
     def pictures(self) -> list[str]:
-        names: set[str] = set()
+        """Those of the first place that has any: what the workspace has dropped may still be in the archive."""
         for root, session in self.places:
-            folder = session + PICTURES
+            folder, names = session + PICTURES, list[str]()
             with suppress(OSError), opened(root, folder, _FOLDER) as handle, os.scandir(handle) as entries:
-                names.update(entry.name for entry in islice(entries, LISTED))
-        return sorted(name for name in names if PICTURE.fullmatch(name) and self.written(f"{PICTURES}/{name}"))
+                names = [entry.name for entry in islice(entries, LISTED) if PICTURE.fullmatch(entry.name)]
+            if found := sorted(name for name in names if self.written(f"{PICTURES}/{name}")):
+                return found
+        return []
 
     def _found(self, relative: str, limit: int = LIMIT) -> list[tuple[int, Path, str]]:
         found = []

@@ -5,14 +5,12 @@ Everything blocks: call it from a thread. Rights to an execution were looked at 
 
 import hmac
 import re
-import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.front import models
@@ -48,7 +46,7 @@ class Front:
 
     @cached_property
     def _for_requesters(self) -> ForRequesters:
-        return ForRequesters([self.settings.home, Path.home(), Path(__file__).parents[2], Path(sys.prefix)])
+        return ForRequesters.here(self.settings.home)
 
     def words_for(self, caller: "Caller") -> Callable[[str], str]:
         """How this caller is told of failures."""

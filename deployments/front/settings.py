@@ -79,7 +79,8 @@ class FrontSettings(BaseSettings):
     @property
     def archive(self) -> Path | None:
         """None where it is elsewhere: no key to it is here."""
-        return folder_of(self.store or str(self.home / "store"))
+        folder = folder_of(self.store or str(self.home / "store"))
+        return folder.resolve() if folder is not None else None
 
     @property
     def base_url(self) -> str:

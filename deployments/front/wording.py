@@ -1,9 +1,10 @@
 """What a requester is told of a failure: no places on our disks, and no commands that only an operator can give.
 
-Operators get the words as they are. Pure.
+Operators get the words as they are.
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class ForRequesters:
     >>> shown("/breads/ has no title at http://a.localhost:8401/home/x")
     '/breads/ has no title at http://a.localhost:8401/home/x'
     """
+
+    @classmethod
+    def here(cls, home: Path) -> "ForRequesters":
+        """For this machine, whose state is below ``home``."""
+        return cls([home, Path.home(), Path(__file__).parents[2], Path(sys.prefix)])
 
     def __init__(self, homes: Iterable[Path]) -> None:
         ours = sorted({str(home) for home in homes if len(home.parts) > 1}, key=len, reverse=True)

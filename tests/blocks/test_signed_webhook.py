@@ -28,7 +28,8 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["", "hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64 not base64 not base64"]
+    "secret",
+    ["", "hunter2", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64 not base64 not base64", f"whsec_{'a' * 33}"],
 )
 def test_a_secret_that_signs_nothing_is_refused_and_not_quoted(secret: str) -> None:
     with pytest.raises(ValidationError, match="whsec_ and at least 24 bytes") as refused:

@@ -5,7 +5,9 @@ import base64
 import json
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,6 +111,11 @@ def due_now(registry: Registry) -> None:
     """The pause before the next attempt is over."""
     with registry.engine.begin() as connection:
         connection.execute(text("UPDATE notices SET due_at = created_at WHERE state = 'pending'"))
+
+
+def links_of(registry: Registry) -> int:
+    with registry.engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM links")).scalar_one())
 
 
 def published(registry: Registry, accepted: Accepted) -> str:
@@ -243,7 +250,7 @@ def test_no_header_and_no_terminal_obeys_what_strangers_wrote(quick_registry: Re
     for bad in ("\x1b", "\u202e", "evil", "hunter2", "AKIA"):
         assert bad not in said
     assert said.count("[redacted]") == 2
-    assert "Hi Bcc: everybody@example.com[2J Subject: x (link) (link)" in said
+    assert "Hi Bcc: (link)[2J Subject: x (link) (link)" in said
 
 
 @pytest.mark.parametrize("address", ["ana@example.com\nBcc: eve@example.com", "ana", "", "a@b.c, d@e.f", "a b@c.d"])
@@ -312,6 +319,61 @@ async def test_a_question_that_was_answered_meanwhile_is_not_asked(quick_registr
     assert open_.state is NoticeState.SENT
     (letter,) = server.mails
     assert "Light?" in content(letter)
+
+
+async def test_a_question_of_a_run_that_was_cancelled_is_not_asked(quick_registry: Registry, server: Received) -> None:
+    accepted = an_execution(quick_registry)
+    quick_registry.ask_question(accepted.run_id, "agent", 1, "Dark?", 600)
+    quick_registry.set_status(accepted.execution_id, Status.CANCELLED)
+    await sender(quick_registry, plain(server.port)).send_next(Channel.EMAIL)
+    notice = the_notice(quick_registry, accepted)
+    assert (notice.error, server.mails) == ("nobody is waited for any more", [])
+
+
+async def test_an_agent_that_asks_without_end_fills_nobodys_mailbox(
+    quick_registry: Registry, server: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "MAILS_AN_HOUR", 2)
+    accepted = an_execution(quick_registry)
+    for number in (1, 2, 3):
+        quick_registry.ask_question(accepted.run_id, "agent", number, f"number {number}?", 600)
+    one = sender(quick_registry, plain(server.port), operators=("ops@example.com",))
+    for channel in (Channel.EMAIL, Channel.OPERATORS):
+        while await one.send_next(channel):
+            pass
+    assert len(server.mails) == 2 + 3
+    third = quick_registry.notices(accepted.execution_id, [Channel.EMAIL])[-1]
+    assert third.error == "2 questions were mailed within the hour; the page has this one"
+
+
+async def test_a_wait_without_a_question_is_told_only_where_it_lasts(quick_registry: Registry) -> None:
+    accepted = an_execution(quick_registry)
+    quick_registry.begin_step(accepted.run_id, Step.CREATE_USER)
+    quick_registry.set_status(accepted.execution_id, Status.WAITING_INPUT)
+    assert quick_registry.claim_notice(Channel.EMAIL, 60) is None
+    due_now(quick_registry)
+    assert quick_registry.claim_notice(Channel.EMAIL, 60) is not None
+
+
+async def test_who_ordered_reads_no_places_of_ours_and_no_links_of_strangers(
+    quick_registry: Registry, server: Received
+) -> None:
+    accepted = an_execution(quick_registry)
+    words = "No space left: /root/builder/x.html; look with: tmux -S /root/run/ab attach; pay at evil.example/pay"
+    quick_registry.set_status(accepted.execution_id, Status.FAILED, Failure(step=6, step_name="deploy", message=words))
+    one = sender(quick_registry, plain(server.port), operators=("ops@example.com",))
+    await one.send_next(Channel.EMAIL)
+    await one.send_next(Channel.OPERATORS)
+    requesters, operators = (content(letter) for letter in server.mails)
+    assert "  No space left: …/x.html; try again; pay at (link)\n" in requesters
+    assert words in operators
+
+
+def test_questions_and_plans_bring_no_links_to_who_ordered(quick_registry: Registry) -> None:
+    accepted = an_execution(quick_registry)
+    quick_registry.ask_question(accepted.run_id, "agent", 1, "Pay https://evil.example or evil-bank.com/x?", 600)
+    assert "  Pay (link) or (link)" in worded(matter_of(quick_registry, accepted)).text
+    assert "evil-bank.com" in worded(matter_of(quick_registry, accepted, Channel.OPERATORS)).text
 
 
 async def test_who_is_erased_meanwhile_breaks_nothing(quick_registry: Registry, server: Received) -> None:
@@ -467,11 +529,34 @@ async def test_an_address_that_is_refused_for_good_is_not_asked_again(
 ) -> None:
     server.to_recipient = code
     accepted = a_finished_execution(quick_registry)
+    links = links_of(quick_registry)
     await sender(quick_registry, plain(server.port)).send_next(Channel.EMAIL)
     notice = the_notice(quick_registry, accepted)
     assert notice.state == state
     assert notice.error == f"the mail server refused the address: {code[:3]}"
     assert "ana@" not in caplog.text
+    assert links_of(quick_registry) == links, "one that nobody got is worth nothing"
+
+
+async def test_a_server_that_drips_its_answer_is_hung_up_on(
+    quick_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "ATTEMPT_S", 0.5)
+    accepted = a_finished_execution(quick_registry)
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            for _ in range(200):
+                connection.sendall(b"2")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        threading.Thread(target=drip, args=(dripping,), daemon=True).start()
+        began = time.monotonic()
+        await sender(quick_registry, plain(dripping.getsockname()[1])).send_next(Channel.EMAIL)
+    assert time.monotonic() - began < 5
+    assert the_notice(quick_registry, accepted).state is NoticeState.PENDING
 
 
 async def test_what_the_server_took_is_sent_however_it_says_good_bye(

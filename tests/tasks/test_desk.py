@@ -86,7 +86,7 @@ def test_only_what_was_written_after_the_question_answers_it(
 
 
 def test_an_answer_waits_while_its_turn_is_anothers(
-    desk: RegistryDesk, registry: Registry, accepted: Accepted, tmp_path: Path
+    desk: RegistryDesk, registry: Registry, accepted: Accepted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert registry.take_slot("agent", accepted.run_id, 1, 10) == 0
     desk.tell(PERMISSION)
@@ -95,8 +95,19 @@ def test_an_answer_waits_while_its_turn_is_anothers(
     registry.post_message(accepted.execution_id, "user", "yes")
     assert desk.said() == []
     registry.leave_slot("agent", other.run_id)
+    assert desk.said() == [], "asked for once a second"
+    monkeypatch.setattr(parts, "TURN_POLL_S", 0)
     assert [said.text for said in desk.said()] == ["yes"]
     assert registry.take_slot("agent", other.run_id, 1, 10) > 0
+
+
+def test_what_is_no_answer_takes_no_turn_while_a_dialog_waits(
+    desk: RegistryDesk, registry: Registry, accepted: Accepted
+) -> None:
+    registry.post_message(accepted.execution_id, "user", "make it dark")
+    desk.tell(PERMISSION)
+    assert desk.said() == []
+    assert registry.slots_taken("agent") == 0
 
 
 def test_an_agent_that_asks_without_end_is_kept_in_bounds(

@@ -83,6 +83,13 @@ function isAtEnd(box) {
 let busy = false;
 let again = false;
 
+let later = null;
+
+function refreshLater() {
+  clearTimeout(later);
+  later = setTimeout(refresh, AGAIN_MS);
+}
+
 async function refresh() {
   if (busy) {
     again = true;
@@ -93,9 +100,9 @@ async function refresh() {
   try {
     const answer = await fetch(here ?? location.href, { cache: "no-store" });
     if (answer.ok) show(await answer.text());
-    else if (answer.status === 429 || answer.status >= 500) setTimeout(refresh, AGAIN_MS);
+    else if (answer.status === 429 || answer.status >= 500) refreshLater();
   } catch {
-    setTimeout(refresh, AGAIN_MS);
+    refreshLater();
   }
   await new Promise((done) => setTimeout(done, GAP_MS));
   busy = false;

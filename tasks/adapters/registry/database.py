@@ -42,6 +42,8 @@ POOL = 5
 WAIT_S = 30
 """How long a statement waits for a lock, and a caller for a connection."""
 
+_WAIT_TOLD_AFTER_S = 10.0
+
 _POSTGRESQL_OPTIONS = (
     f"-c lock_timeout={WAIT_S}s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
 )
@@ -233,13 +235,18 @@ class Database:
     ) -> None:
         """Write a notice for each channel, to be sent once this transaction is there. Whether a channel is switched on
         is the sender's business: what writes here need not know.
+
+        A wait without a question may be over before it is told, such as one that a sweep saw as it ended.
         """
         same = {"execution_id": execution_id, "run_id": run_id, "occasion": occasion, "details": details}
         rows = [
             {**same, "notice_id": str(self._mint()), "question_id": question_id, "channel": channel}
             for channel in channels
         ]
-        connection.execute(notices.insert(), rows)
+        statement = notices.insert()
+        if occasion is Occasion.WAITING_INPUT and question_id is None:
+            statement = statement.values(due_at=db_clock(_WAIT_TOLD_AFTER_S))
+        connection.execute(statement, rows)
 
     def _takes_lead(self, connection: Connection, execution: Row[Any], run: Row[Any]) -> bool:
         """Whether the execution shows this run; from here on it does, unless it shows one that is not over.

@@ -10,7 +10,8 @@ from tasks.adapters.registry.records import ApiKey
 from tasks.adapters.registry.schema import api_keys, db_clock, links
 
 LINKS_KEPT = 50
-"""How many links of one execution are good at a time: a request that is repeated gets one more each time."""
+"""How many links of one execution are good at a time, beside its first: each request that is repeated, and each mail,
+makes one more."""
 
 
 def _key(row: Row[Any]) -> ApiKey:
@@ -18,10 +19,10 @@ def _key(row: Row[Any]) -> ApiKey:
 
 
 def add_link(connection: Connection, sha256: str, execution_id: str) -> None:
-    """Make the link good; beyond LINKS_KEPT the oldest is good no more. Call it inside a transaction."""
+    """Make the link good; beyond LINKS_KEPT the oldest but the first is good no more. Call it inside a transaction."""
     connection.execute(links.insert().values(sha256=sha256, execution_id=execution_id))
     mine = select(links.c.sha256).where(links.c.execution_id == execution_id).order_by(links.c.created_at.desc())
-    spare = connection.execute(mine.offset(LINKS_KEPT)).scalars().all()
+    spare = connection.execute(mine.offset(LINKS_KEPT)).scalars().all()[:-1]
     if spare:
         connection.execute(links.delete().where(links.c.sha256.in_(spare)))
 
@@ -56,6 +57,11 @@ class Keys(Database):
         with self._write() as connection:
             self._lock_execution(connection, execution_id)
             add_link(connection, sha256, execution_id)
+
+    def drop_link(self, sha256: str) -> None:
+        """One that nobody got."""
+        with self._write() as connection:
+            connection.execute(links.delete().where(links.c.sha256 == sha256))
 
     def linked_execution(self, sha256: str) -> str | None:
         """The execution that the link with this hash is good for."""

@@ -84,6 +84,14 @@ class Questions(Database):
         with self._read() as connection:
             return connection.execute(select(questions.c.question_id).where(*mine).limit(1)).first() is not None
 
+    def question_that_waits(self, question_id: str) -> Question | None:
+        """None where it was answered, is too late to answer, or is gone."""
+        in_time = questions.c.expires_at > db_clock()
+        waiting = questions.c.question_id == question_id, questions.c.answer.is_(None), in_time
+        with self._read() as connection:
+            row = connection.execute(select(questions).where(*waiting)).one_or_none()
+        return None if row is None else _question(row)
+
     def open_question(self, execution_id: str) -> Question | None:
         """What the execution waits for a person to answer; None where it waits for nothing."""
         waiting = (

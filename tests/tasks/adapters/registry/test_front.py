@@ -36,7 +36,9 @@ def test_a_link_is_good_for_one_execution(registry: Registry) -> None:
 def test_a_request_that_is_repeated_gets_one_more_link_and_not_without_end(registry: Registry) -> None:
     accepted = [registry.accept(a_request(), "k", link_sha256=f"link-{n:03d}") for n in range(LINKS_KEPT + 3)]
     assert len({each.execution_id for each in accepted}) == 1
-    assert counts(registry)["links"] == LINKS_KEPT
+    assert counts(registry)["links"] == LINKS_KEPT + 1
+    assert registry.linked_execution("link-000") == accepted[0].execution_id, "the first is somebody's way in"
+    assert registry.linked_execution("link-001") is None
     assert registry.linked_execution(f"link-{LINKS_KEPT + 2:03d}") == accepted[0].execution_id
 
 
