@@ -318,7 +318,8 @@ def test_links_that_a_program_leaves_in_its_data_lead_nobody_anywhere(
 ) -> None:
     site = make_site()
     victim = tmp_path / "victim"
-    victim.mkdir(mode=0o750)
+    victim.mkdir()
+    victim.chmod(0o750)  # whatever the umask is
     (victim / "file").write_text("x")
     program = python_app("one")
     program["app.py"] = (
