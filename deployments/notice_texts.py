@@ -24,8 +24,12 @@ WISH_LIMIT, QUESTION_LIMIT, ERROR_LIMIT = 120, 3000, 1500
 """Characters of what strangers wrote that a notice shows; the page has all of it."""
 
 _MENTION = re.compile(r"(?i)(?<!\w)@(?=everyone|here|channel|all\b)")
-_LINK = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.|mailto:)\S+")
-_NAME = re.compile(r"(?<![\w.-])(?:[\w.+-]+@)?(?:[\w-]+\.)+(?P<end>[^\W\d_]{2,63})\b(?P<more>[:/]\S*)?")
+_LINK = re.compile(r"(?i)\b(?:[a-z][a-z0-9+.-]{0,30}://|www\.|mailto:)\S+")
+_NAME = re.compile(
+    r"(?<![\w-])(?:[\w.+-]{1,64}@)?(?:[\w-]{1,63}\.){1,8}(?P<end>[^\W\d_]{2,63})(?![^\W_])(?P<more>[:/]\S*)?"
+)
+"""Bounded, so that the time that they take grows with the text and no faster: what is longer is found from within."""
+
 _FILES = frozenset(
     [
         "html",

@@ -175,7 +175,7 @@ class RegistryDesk:
         if waits:
             self._ask(worded(state))
             self._record.leave_slot("agent", run_id)
-            self._has_turn = False
+            self._has_turn, self._turn_at = False, float("-inf")
             run_log().info("the agent is %s: %s", state.doing, worded(state))
         elif self._waits:
             self._record.close_questions(run_id, "the agent goes on")

@@ -26,7 +26,7 @@ from blocks.settings import Settings
 from blocks.signed_webhook import SignedWebhook
 from deployments import notices
 from deployments.front.tokens import sha256_of
-from deployments.notice_texts import Matter, mail, worded
+from deployments.notice_texts import Matter, mail, unlinked, worded
 from deployments.notices import NoticeSettings, Sender
 from tasks.adapters.registry import Accepted, Notice, Registry
 from tasks.adapters.registry.people import Belonging
@@ -34,6 +34,7 @@ from tasks.domain.hosting import Receipt, Site
 from tasks.domain.notice import Channel, NoticeState
 from tasks.domain.pipeline import Failure, SiteState, Status, Step, Verb, Verdict
 from tasks.domain.request import SiteRequest
+from tests.support.growth import growth
 from tests.support.mail_server import PASSWORD, USER, Received, mail_server, own_certificate
 from tests.tasks.adapters.registry.orders import a_finished_execution, a_request, an_execution
 
@@ -374,6 +375,18 @@ def test_questions_and_plans_bring_no_links_to_who_ordered(quick_registry: Regis
     quick_registry.ask_question(accepted.run_id, "agent", 1, "Pay https://evil.example or evil-bank.com/x?", 600)
     assert "  Pay (link) or (link)" in worded(matter_of(quick_registry, accepted)).text
     assert "evil-bank.com" in worded(matter_of(quick_registry, accepted, Channel.OPERATORS)).text
+
+
+@pytest.mark.parametrize(
+    "text", [".evil.com", "+evil.com", "x@y@evil.com", "_evil.com_", "(evil.com/x)", "a." * 20 + "evil.com"]
+)
+def test_no_spelling_of_a_name_is_left_for_a_mail_program_to_find(text: str) -> None:
+    assert "evil.com" not in unlinked(text)
+
+
+@pytest.mark.parametrize("piece", ["a.", "a+", "a@", "www.", "a:", "-", "1."])
+def test_taking_links_out_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    assert growth(lambda text: unlinked(f"{text}1"), piece) < 50
 
 
 async def test_who_is_erased_meanwhile_breaks_nothing(quick_registry: Registry, server: Received) -> None:
